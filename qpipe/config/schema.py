@@ -1,0 +1,318 @@
+"""The configuration's only schema: one keyword-only dataclass per group and per kind of model and data source.
+
+Hydra merges YAML files and command-line overrides into these dataclasses, so that a misspelt key or a
+value of the wrong type is refused before anything is imported or computed. Values that the types
+alone can't judge (a bitwidth of 33, a negative delay) are checked in `qpipe.config.validation`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+
+class ScaleKind(Enum):
+    """How a scale is represented: any positive float, or a power of two (fixed point)."""
+
+    float = "float"
+    power_of_two = "power_of_two"
+
+
+class WeightRange(Enum):
+    """How a weight quantizer chooses its range: the largest magnitude, or the least squared weight error."""
+
+    max = "max"
+    mse = "mse"
+
+
+class OutputRange(Enum):
+    """How an output quantizer chooses its range from the values that it has seen."""
+
+    minmax = "minmax"
+    ema = "ema"
+    percentile = "percentile"
+    mse = "mse"
+
+
+class FoldingMode(Enum):
+    """Which statistics a folded kernel is made of while batch statistics are in use."""
+
+    ema_stats_folding = "ema_stats_folding"
+    batch_stats_folding = "batch_stats_folding"
+
+
+class MethodName(Enum):
+    """Quantization-aware training or post-training quantization."""
+
+    qat = "qat"
+    ptq = "ptq"
+
+
+class Schedule(Enum):
+    """How the learning rate moves over the steps of a training stage."""
+
+    constant = "constant"
+    cosine = "cosine"
+
+
+# Models -------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """What every kind of model has in common."""
+
+    train: bool = True
+    """Whether `training.float` runs on the model; false uses its weights as they are."""
+
+
+@dataclass(kw_only=True)
+class ApplicationModel(ModelConfig):
+    """A network of `keras.applications`, built for the data's shape and classes."""
+
+    application: str = MISSING
+    """Name of the builder, as in `keras.applications`: `MobileNet`, `ResNet50`, ..."""
+    weights: str | None = None
+    """What the builder's own `weights` takes: null, `imagenet`, or the path of a weights file."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the builder, such as `alpha: 0.25`."""
+
+
+@dataclass(kw_only=True)
+class FileModel(ModelConfig):
+    """A saved `.keras` file."""
+
+    path: str = MISSING
+    trusted: bool = False
+    """Whether Python code inside the file (Lambda layers) may run."""
+    train: bool = False
+
+
+# Data ---------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class Augmentation:
+    """Light augmentation of training images; never applied to validation, test or calibration images."""
+
+    shift: float = 0.0
+    """Largest shift in each direction, as a share of height and width; vacated pixels repeat the border."""
+    flip: bool = False
+    """Whether half of the images are mirrored left to right."""
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """What every data source has in common."""
+
+    image_size: list[int] | None = None
+    """[height, width] to which images are resized (bilinear); null keeps their size."""
+    channels: int | None = None
+    """1 or 3: grey images are repeated, colour images averaged to luminance; null keeps them."""
+    preprocess: str = "unit"
+    """`raw` (as stored), `unit` (0...255 to 0...1), `symmetric` (to -1...1), or a module of
+    `keras.applications` whose `preprocess_input` is used, such as `mobilenet`."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    validation_fraction: float = 0.1
+    """Share of the training part that is held out for validation, where the source has no such part."""
+    test_fraction: float = 0.2
+    """Share of all samples that is held out for the test, where the source has no such part."""
+    calibration_samples: int = 512
+    """Samples of the training part, without augmentation, that set activation ranges."""
+    limit: int | None = None
+    """At most this many samples are taken of each part; null takes all."""
+
+
+@dataclass(kw_only=True)
+class DigitsData(DataConfig):
+    """scikit-learn's handwritten digits: 1,797 real 8x8 grey images in 10 classes, shipped with the package."""
+
+
+@dataclass(kw_only=True)
+class NpzKeys:
+    """Names of the arrays inside an `.npz` file; a null part is split off from the training part."""
+
+    x_train: str = "x_train"
+    y_train: str = "y_train"
+    x_validation: str | None = None
+    y_validation: str | None = None
+    x_test: str | None = "x_test"
+    y_test: str | None = "y_test"
+
+
+@dataclass(kw_only=True)
+class NpzData(DataConfig):
+    """Arrays of an `.npz` file: images (samples, height, width[, channels]) and integer labels (samples,)."""
+
+    path: str = MISSING
+    keys: NpzKeys = field(default_factory=NpzKeys)
+
+
+# Training, method, folding ------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class TrainingStage:
+    """One training stage."""
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: str = "adam"
+    """Name of a Keras optimizer: `adam`, `sgd`, `rmsprop`, `adamw`, ..."""
+    learning_rate: float = 1e-3
+    schedule: Schedule = Schedule.cosine
+    warmup_fraction: float = 0.0
+    """Share of the steps over which the learning rate rises linearly from zero."""
+
+
+@dataclass(kw_only=True)
+class TrainingConfig:
+    """Training of the float model, and of the quantized one."""
+
+    float: TrainingStage = field(default_factory=TrainingStage)
+    qat: TrainingStage = field(default_factory=TrainingStage)
+
+
+@dataclass(kw_only=True)
+class MethodConfig:
+    """How the quantized model is obtained."""
+
+    name: MethodName = MISSING
+
+
+@dataclass(kw_only=True)
+class FoldingConfig:
+    """Which batch normalizations are folded into the layer before them, and with which statistics."""
+
+    layers: list[str] = field(default_factory=lambda: ["*"])
+    """Linear layers by exact name, glob, or `re:` pattern (full match)."""
+    exclude: list[str] = field(default_factory=list)
+    mode: FoldingMode = FoldingMode.ema_stats_folding
+    ema_freeze_delay: int | None = None
+    """Training steps that use batch statistics before the moving ones are frozen; null never freezes."""
+
+
+# Quantizers ---------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class WeightQuantizerConfig:
+    """Quantizer of kernels (and of `a` of a batch normalization that stays)."""
+
+    bitwidth: int = 8
+    per_channel: bool = True
+    range: WeightRange = WeightRange.max
+    scale: ScaleKind = ScaleKind.float
+
+
+@dataclass(kw_only=True)
+class BiasQuantizerConfig:
+    """Quantizer aligned to an accumulator's scale (biases, and `b` of a batch normalization that stays)."""
+
+    bitwidth: int | None = None
+    """Width of the mantissa; null takes `buffer_bitwidth`."""
+
+
+@dataclass(kw_only=True)
+class OutputQuantizerConfig:
+    """Quantizer of activations: one scale per tensor."""
+
+    bitwidth: int = 8
+    symmetric: bool = False
+    range: OutputRange = OutputRange.minmax
+    scale: ScaleKind = ScaleKind.float
+
+
+@dataclass(kw_only=True)
+class WeightQuantizerRule:
+    """Fields of `WeightQuantizerConfig` that a rule sets; null leaves them as they are."""
+
+    bitwidth: int | None = None
+    per_channel: bool | None = None
+    range: WeightRange | None = None
+    scale: ScaleKind | None = None
+
+
+@dataclass(kw_only=True)
+class BiasQuantizerRule:
+    """Fields of `BiasQuantizerConfig` that a rule sets; null leaves them as they are."""
+
+    bitwidth: int | None = None
+
+
+@dataclass(kw_only=True)
+class OutputQuantizerRule:
+    """Fields of `OutputQuantizerConfig` that a rule sets; null leaves them as they are."""
+
+    bitwidth: int | None = None
+    symmetric: bool | None = None
+    range: OutputRange | None = None
+    scale: ScaleKind | None = None
+
+
+@dataclass(kw_only=True)
+class LayerRule:
+    """An exception for some layers. The last rule that matches a layer wins, field by field."""
+
+    match: str = MISSING
+    """Exact layer name, glob, or `re:` pattern (full match)."""
+    quantize: bool | None = None
+    """False leaves the layer in float, on purpose."""
+    weight: WeightQuantizerRule | None = None
+    bias: BiasQuantizerRule | None = None
+    output: OutputQuantizerRule | None = None
+    a_quantizer: WeightQuantizerRule | None = None
+    b_quantizer: BiasQuantizerRule | None = None
+    buffer_bitwidth: int | None = None
+
+
+@dataclass(kw_only=True)
+class QuantizerConfig:
+    """Quantizers of the whole model, and the rules that make exceptions."""
+
+    input: OutputQuantizerConfig = field(default_factory=OutputQuantizerConfig)
+    weight: WeightQuantizerConfig = field(default_factory=WeightQuantizerConfig)
+    bias: BiasQuantizerConfig = field(default_factory=BiasQuantizerConfig)
+    output: OutputQuantizerConfig = field(default_factory=OutputQuantizerConfig)
+    a_quantizer: WeightQuantizerConfig = field(default_factory=lambda: WeightQuantizerConfig(per_channel=False))
+    b_quantizer: BiasQuantizerConfig = field(default_factory=lambda: BiasQuantizerConfig(bitwidth=16))
+    buffer_bitwidth: int | None = None
+    """Accumulator width, to which results saturate; null: 32, and 64 where a layer's input has more than 8 bits."""
+    layers: list[LayerRule] = field(default_factory=list)
+
+
+# Tracking and the job -----------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class TrackingConfig:
+    """Where runs are logged."""
+
+    uri: str | None = None
+    """MLflow tracking URI; null is `mlflow.db` (SQLite) in `runs_dir`."""
+    experiment: str = "qpipe"
+    tags: dict[str, str] = field(default_factory=dict)
+    log_models: bool = True
+    timeout: float = 10.0
+    """Seconds that a tracking server has to answer before the job is given up, before any training."""
+
+
+@dataclass(kw_only=True)
+class JobConfig:
+    """The whole job: what `python -m qpipe --cfg job` prints."""
+
+    name: str = "qpipe"
+    seed: int = 0
+    dry_run: bool = False
+    """Print the plan for every layer and stop, without training, calibrating or logging."""
+    runs_dir: str = "${oc.env:QPIPE_RUNS,runs}"
+    model: ModelConfig = MISSING
+    data: DataConfig = MISSING
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    folding: FoldingConfig = field(default_factory=FoldingConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)

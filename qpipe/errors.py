@@ -1,0 +1,47 @@
+"""The errors that a user's mistake raises: one sentence each, shown without a stack trace."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class QpipeError(Exception):
+    """A mistake that the user can mend; its message is one clear sentence."""
+
+
+class ConfigError(QpipeError):
+    """A wrong key, option or value in the configuration."""
+
+
+class DataError(QpipeError):
+    """A data source that is missing, unreadable or does not fit."""
+
+
+class ModelError(QpipeError):
+    """A model that is missing, unreadable or does not fit."""
+
+
+class QuantizationError(QpipeError):
+    """A layer or tensor that can't be quantized as asked."""
+
+
+class TrackingError(QpipeError):
+    """A tracking server that does not answer or refuses."""
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """Names the nearest matches of `word`, as the end of a sentence, or all that is allowed.
+
+    Args:
+        word: what was received.
+        allowed: what would have been right.
+
+    Returns:
+        `did you mean 'x'?` where something is near, else `allowed: 'a', 'b', ...`.
+    """
+    names = sorted(set(allowed))
+    matches = difflib.get_close_matches(word, names, n=3, cutoff=0.55)
+    if matches:
+        return "did you mean " + " or ".join(repr(match) for match in matches) + "?"
+    return "allowed: " + (", ".join(repr(name) for name in names) or "nothing")
