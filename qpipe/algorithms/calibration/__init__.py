@@ -1,0 +1,1 @@
+"""Calibration: activation ranges from sample inputs."""

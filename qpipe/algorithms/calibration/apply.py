@@ -1,0 +1,128 @@
+"""Calibrating a quantized model: its activations are observed on samples, in real values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from qpipe.algorithms.calibration.core import ema_range, minmax_range, mse_range, percentile_range
+from qpipe.errors import QuantizationError
+from qpipe.quantizers import OutputQuantizer
+from qpipe.quantizers.observation import Arithmetic, observe
+
+HISTOGRAM_BINS = 2048
+
+
+@dataclass
+class _Seen:
+    """What one quantizer saw: the extrema of every batch, and a histogram where its range needs one."""
+
+    lows: list[float] = field(default_factory=list)
+    highs: list[float] = field(default_factory=list)
+    counts: np.ndarray | None = None
+
+    @property
+    def edges(self) -> np.ndarray:
+        low, high = minmax_range(np.array(self.lows), np.array(self.highs))
+        return np.linspace(low, max(high, low + 1e-30), HISTOGRAM_BINS + 1)
+
+
+def calibrate(
+    model: keras.Model,
+    samples: np.ndarray,
+    *,
+    batch_size: int = 64,
+    progress: Callable[[Iterator], Iterator] = iter,
+) -> keras.Model:
+    """Sets the activation ranges of a quantized model from sample inputs.
+
+    Weights are quantized meanwhile, activations are not. Ranges that are fixed stay as they are.
+
+    Args:
+        model: a model that `qpipe.quantize` returned; changed in place.
+        samples: (samples, height, width, channels) inputs as the model takes them.
+        batch_size: samples per step.
+        progress: wraps the iterator over batches, to show progress.
+
+    Returns:
+        `model`.
+
+    Raises:
+        QuantizationError: if there are no samples, or an activation is not finite.
+    """
+    if len(samples) == 0:
+        raise QuantizationError("calibration needs at least one sample; received none")
+    seen = _observe_extrema(model, samples, batch_size, progress)
+    _observe_histograms(model, samples, batch_size, seen)
+    for quantizer, record in seen.items():
+        quantizer.set_range(*_range_of(quantizer, record))
+    return model
+
+
+def _observe_extrema(model, samples, batch_size, progress) -> dict[OutputQuantizer, _Seen]:
+    order: list[OutputQuantizer] = []
+
+    @tf.function(reduce_retracing=True)
+    def extrema(batch):
+        with observe(Arithmetic.weights) as observation:
+            model(batch, training=False)
+        order[:] = [quantizer for quantizer, _, _ in observation.seen]
+        return tf.stack([tf.stack([tf.reduce_min(x), tf.reduce_max(x)]) for _, x, _ in observation.seen])
+
+    seen: dict[OutputQuantizer, _Seen] = {}
+    for batch in progress(_batches(samples, batch_size)):
+        values = extrema(batch).numpy()
+        for quantizer, (low, high) in zip(order, values, strict=True):
+            _note(seen, quantizer, low, high)
+    return {quantizer: record for quantizer, record in seen.items() if not quantizer.fixed}
+
+
+def _note(seen, quantizer, low, high):
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise QuantizationError(f"{quantizer.name}: an activation is not finite on the calibration samples")
+    record = seen.setdefault(quantizer, _Seen())
+    record.lows.append(float(low))
+    record.highs.append(float(high))
+
+
+def _observe_histograms(model, samples, batch_size, seen) -> None:
+    wanted = [quantizer for quantizer in seen if quantizer.range in ("percentile", "mse")]
+    if not wanted:
+        return
+    limits = {quantizer: (seen[quantizer].edges[0], seen[quantizer].edges[-1]) for quantizer in wanted}
+
+    @tf.function(reduce_retracing=True)
+    def histograms(batch):
+        with observe(Arithmetic.weights) as observation:
+            model(batch, training=False)
+        counts = {quantizer: tf.zeros(HISTOGRAM_BINS, tf.int32) for quantizer in wanted}
+        for quantizer, x, _ in observation.seen:
+            if quantizer in limits:
+                limit = tf.constant(limits[quantizer], tf.float32)
+                counts[quantizer] += tf.histogram_fixed_width(x, limit, HISTOGRAM_BINS)
+        return [counts[quantizer] for quantizer in wanted]
+
+    for batch in _batches(samples, batch_size):
+        for quantizer, counts in zip(wanted, histograms(batch), strict=True):
+            record = seen[quantizer]
+            record.counts = counts.numpy().astype("int64") + (0 if record.counts is None else record.counts)
+
+
+def _range_of(quantizer: OutputQuantizer, record: _Seen) -> tuple[float, float]:
+    lows, highs = np.array(record.lows), np.array(record.highs)
+    if quantizer.range == "minmax" or record.edges[0] == record.edges[-1]:
+        return minmax_range(lows, highs)
+    if quantizer.range == "ema":
+        return ema_range(lows, highs)
+    if quantizer.range == "percentile":
+        return percentile_range(record.counts, record.edges)
+    return mse_range(record.counts, record.edges, quantizer.integers, symmetric=quantizer.symmetric)
+
+
+def _batches(samples, batch_size):
+    for start in range(0, len(samples), batch_size):
+        yield tf.convert_to_tensor(samples[start : start + batch_size])

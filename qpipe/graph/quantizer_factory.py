@@ -1,0 +1,38 @@
+"""Quantizers made from their configuration."""
+
+from __future__ import annotations
+
+from qpipe.config.schema import BiasQuantizerConfig, OutputQuantizerConfig, WeightQuantizerConfig
+from qpipe.quantizers import AlignedWeightQuantizer, OutputQuantizer, WeightQuantizer
+
+
+def weight_quantizer(config: WeightQuantizerConfig, name: str, channel_axes=(-1,)) -> WeightQuantizer:
+    """Returns the quantizer of a kernel."""
+    return WeightQuantizer(
+        bitwidth=config.bitwidth,
+        per_channel=config.per_channel,
+        range=config.range.name,
+        scale=config.scale.name,
+        channel_axes=channel_axes,
+        name=f"{name}_weight",
+    )
+
+
+def bias_quantizer(config: BiasQuantizerConfig, name: str, buffer_bitwidth: int) -> AlignedWeightQuantizer:
+    """Returns the quantizer of a bias, on the accumulator's scale."""
+    return AlignedWeightQuantizer(bitwidth=config.bitwidth, buffer_bitwidth=buffer_bitwidth, name=f"{name}_bias")
+
+
+def output_quantizer(
+    config: OutputQuantizerConfig, name: str, *, signed: bool, ema_freeze_delay: int | None
+) -> OutputQuantizer:
+    """Returns the quantizer of an activation."""
+    return OutputQuantizer(
+        bitwidth=config.bitwidth,
+        symmetric=config.symmetric,
+        range=config.range.name,
+        scale=config.scale.name,
+        signed=signed,
+        ema_freeze_delay=ema_freeze_delay,
+        name=f"{name}_output",
+    )

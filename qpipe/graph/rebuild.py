@@ -1,0 +1,77 @@
+"""Building a model from a graph, with some of its nodes replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import tree
+
+from qpipe.graph.trace import Edge, Graph, Node
+
+
+class Rebuild:
+    """One rebuilding of a graph: maps edges to the new model's tensors and old layers to their copies."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self._tensors: dict[int, Any] = {}
+        self._copies: dict[int, keras.layers.Layer] = {}
+        self._weighted: set[int] = set()
+        self._inputs = {
+            id(edge): keras.Input(batch_shape=edge.shape, dtype=edge.dtype, name=name)
+            for edge, name in zip(graph.inputs, graph.input_names, strict=True)
+        }
+        self._tensors.update(self._inputs)
+
+    def tensor(self, edge: Edge):
+        """Returns the new model's tensor for `edge`."""
+        return self._tensors[id(edge)]
+
+    def set(self, edge: Edge, tensor) -> None:
+        """Makes `tensor` the new model's tensor for `edge`."""
+        self._tensors[id(edge)] = tensor
+
+    def copy(self, node: Node, tensor: Callable[[Edge], Any] | None = None) -> None:
+        """Calls a copy of the node's layer (with its weights), or its operation, on the new tensors.
+
+        Args:
+            node: the node to carry over.
+            tensor: gives the tensor for an edge; by default the new model's.
+        """
+        lookup = tensor or self.tensor
+        args, kwargs = tree.map_structure(
+            lambda leaf: lookup(leaf) if isinstance(leaf, Edge) else leaf, (node.args, node.kwargs)
+        )
+        operation = self._copy_of(node)
+        outputs = tree.flatten(operation(*args, **kwargs))
+        if operation is not node.operation and id(operation) not in self._weighted:
+            operation.set_weights(node.operation.get_weights())
+            self._weighted.add(id(operation))
+        for edge, output in zip(node.outputs, outputs, strict=True):
+            self.set(edge, output)
+
+    def model(self) -> keras.Model:
+        """Returns the new model."""
+        inputs = tree.map_structure(lambda edge: self._inputs[id(edge)], self.graph.input_structure)
+        outputs = tree.map_structure(self.tensor, self.graph.output_structure)
+        return keras.Model(inputs, outputs, name=self.graph.name)
+
+    def _copy_of(self, node: Node):
+        operation = node.operation
+        if not isinstance(operation, keras.layers.Layer):
+            return operation
+        if id(operation) not in self._copies:
+            copy = type(operation).from_config(operation.get_config() | {"name": node.name})
+            copy.trainable = operation.trainable
+            self._copies[id(operation)] = copy
+        return self._copies[id(operation)]
+
+
+def transfer(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
+    """Copies the values of the variables that both layers own under the same name."""
+    values = {variable.name: variable for variable in source.weights}
+    for variable in target._trainable_variables + target._non_trainable_variables:
+        if variable.name in values:
+            variable.assign(values[variable.name])

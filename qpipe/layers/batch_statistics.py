@@ -1,0 +1,147 @@
+"""Batch and moving statistics of layers that contain a batch normalization, and their freeze."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+STATISTICS_ARGUMENTS = (
+    "beta_initializer",
+    "gamma_initializer",
+    "moving_mean_initializer",
+    "moving_variance_initializer",
+    "beta_regularizer",
+    "gamma_regularizer",
+    "beta_constraint",
+    "gamma_constraint",
+)
+_GETTERS = {
+    "initializer": keras.initializers.get,
+    "regularizer": keras.regularizers.get,
+    "constraint": keras.constraints.get,
+}
+_SERIALIZERS = {
+    "initializer": keras.initializers.serialize,
+    "regularizer": keras.regularizers.serialize,
+    "constraint": keras.constraints.serialize,
+}
+
+
+class BatchStatistics:
+    """Mix-in that owns gamma, beta, the moving statistics and the count of training steps.
+
+    Batch statistics are in use while the layer is called for training, is trainable, and has counted fewer
+    than `ema_freeze_delay` training steps; from then on the moving statistics are constant.
+
+    Args:
+        axis: the channel axis; only the last one is supported.
+        momentum: of the moving statistics.
+        epsilon: added to the variance.
+        center: whether there is a beta.
+        scale: whether there is a gamma.
+        ema_freeze_delay: training steps that use batch statistics; None or a negative number never freezes.
+        *args: of the next class.
+        **kwargs: initializers, regularizers and constraints as in `keras.layers.BatchNormalization`;
+            the rest goes to the next class.
+    """
+
+    def __init__(
+        self,
+        *args,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        ema_freeze_delay: int | None = None,
+        **kwargs,
+    ):
+        defaults = {"gamma_initializer": "ones", "moving_variance_initializer": "ones"}
+        own = {
+            name: kwargs.pop(name, defaults.get(name, "zeros" if name.endswith("initializer") else None))
+            for name in STATISTICS_ARGUMENTS
+        }
+        super().__init__(*args, **kwargs)
+        self.axis = axis
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.center = center
+        self.scale = scale
+        self.ema_freeze_delay = None if ema_freeze_delay is not None and ema_freeze_delay < 0 else ema_freeze_delay
+        for name, value in own.items():
+            setattr(self, name, _GETTERS[name.rsplit("_", 1)[1]](value))
+
+    def build_statistics(self, channels: int) -> None:
+        """Creates gamma and beta (where there are any), the moving statistics and the step count."""
+        self.gamma = self._parameter("gamma", channels) if self.scale else None
+        self.beta = self._parameter("beta", channels) if self.center else None
+        self.moving_mean = self._moving("moving_mean", channels)
+        self.moving_variance = self._moving("moving_variance", channels)
+        self.steps = self.add_weight(
+            name="steps", shape=(), initializer="zeros", dtype="int64", trainable=False, autocast=False
+        )
+
+    def may_use_batch_statistics(self, training) -> bool:
+        """Whether batch statistics are in use, as far as that is known without looking at the step count."""
+        return bool(training) and self.trainable and self.ema_freeze_delay != 0
+
+    def choose(self, training, with_batch, with_moving):
+        """Calls the branch that applies; the choice is made before anything is written."""
+        if not self.may_use_batch_statistics(training):
+            return with_moving()
+        if self.ema_freeze_delay is None:
+            return with_batch()
+        return ops.cond(self.steps < self.ema_freeze_delay, with_batch, with_moving)
+
+    def batch_moments(self, y):
+        """Returns mean and biased variance over every axis but the last, and moves the moving statistics."""
+        mean, variance = ops.moments(ops.cast(y, "float32"), axes=list(range(len(y.shape) - 1)))
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + ops.stop_gradient(batch) * (1.0 - self.momentum))
+        self.steps.assign(self.steps + 1)
+        return mean, variance
+
+    def moving_moments(self):
+        """Returns the moving mean and variance."""
+        return ops.convert_to_tensor(self.moving_mean), ops.convert_to_tensor(self.moving_variance)
+
+    def factors(self, mean, variance):
+        """Returns `(scale, shift)` with which normalizing y is scale * y + shift."""
+        scale = ops.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            scale = scale * self.gamma
+        shift = -mean * scale
+        return scale, shift if self.beta is None else shift + self.beta
+
+    def get_config(self):
+        config = super().get_config() | {
+            "axis": self.axis,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
+            "ema_freeze_delay": self.ema_freeze_delay,
+        }
+        for name in STATISTICS_ARGUMENTS:
+            config[name] = _SERIALIZERS[name.rsplit("_", 1)[1]](getattr(self, name))
+        return config
+
+    def _parameter(self, name, channels):
+        return self.add_weight(
+            name=name,
+            shape=(channels,),
+            initializer=getattr(self, f"{name}_initializer"),
+            regularizer=getattr(self, f"{name}_regularizer"),
+            constraint=getattr(self, f"{name}_constraint"),
+            trainable=True,
+            autocast=False,
+        )
+
+    def _moving(self, name, channels):
+        return self.add_weight(
+            name=name,
+            shape=(channels,),
+            initializer=getattr(self, f"{name}_initializer"),
+            trainable=False,
+            autocast=False,
+        )

@@ -1,0 +1,197 @@
+"""What quantized linear layers share: weights and bias on their grids, one requantization at the end."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from qpipe.layers.activations import fused_bounds
+from qpipe.quantizers import AlignedWeightQuantizer
+from qpipe.quantizers.observation import Arithmetic, current_observation
+from qpipe.quantizers.serialization import restore, serialize
+
+
+class IntegerWeights(NamedTuple):
+    """Integers of a linear layer: kernel, bias (or None) and the kernel's scale."""
+
+    kernel: Any
+    bias: Any
+    scale: Any
+
+
+def runs_on_integers(training) -> bool:
+    """Whether a model computes with integers: at inference, unless real values are being observed."""
+    observation = current_observation()
+    return not training and (observation is None or observation.arithmetic is Arithmetic.integer)
+
+
+class QuantizedLinear:
+    """Mix-in for layers of the form activation(op(x, kernel) + bias).
+
+    In training the layer works on real values that lie on the quantizers' grids. At inference, once it is
+    connected (`input_quantizer` is the quantizer of the tensor that it receives), it works on integers, held
+    exactly in float32: acc = op(q_x - z_x, q_w) + q_b, saturated to `buffer_bitwidth`; then one
+    multiplication by float32(s_x * s_w) / s_y, one rounding, one clamp.
+
+    Args:
+        kernel_quantizer: `WeightQuantizer` or None.
+        bias_quantizer: `AlignedWeightQuantizer`; None derives one of `buffer_bitwidth` once connected.
+        output_quantizer: `OutputQuantizer` or None.
+        input_quantizer: the `OutputQuantizer` of the incoming tensor (the same object), or None.
+        buffer_bitwidth: width of the accumulator.
+        *args: of the Keras layer.
+        **kwargs: of the Keras layer.
+    """
+
+    def __init__(
+        self,
+        *args,
+        kernel_quantizer=None,
+        bias_quantizer=None,
+        output_quantizer=None,
+        input_quantizer=None,
+        buffer_bitwidth: int = 32,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        self.buffer_bitwidth = buffer_bitwidth
+        self.kernel_quantizer = restore(kernel_quantizer)
+        self.output_quantizer = restore(output_quantizer)
+        self.input_quantizer = restore(input_quantizer)
+        bias_quantizer = restore(bias_quantizer)
+        if bias_quantizer is None and self.input_quantizer is not None:
+            bias_quantizer = AlignedWeightQuantizer(buffer_bitwidth=buffer_bitwidth)
+        self.bias_quantizer = bias_quantizer
+        self._bounds = fused_bounds(getattr(self, "activation", None))
+        if self._bounds is None and self.output_quantizer is not None:
+            raise ValueError(
+                f"{self.name}: activation {self.activation.__name__!r} can't be fused with an output quantizer; "
+                "allowed: 'linear', 'relu', 'relu6' (make the activation a layer of its own)"
+            )
+
+    def build(self, input_shape):
+        """Creates the layer's weights and those of its kernel quantizer."""
+        super().build(input_shape)
+        if self.kernel_quantizer is not None and not self.kernel_quantizer.built:
+            self.kernel_quantizer.build(tuple(self.kernel.shape))
+
+    def linear_op(self, x, kernel):
+        """Returns op(x, kernel), without bias."""
+        raise NotImplementedError
+
+    def folded_weights(self):
+        """Returns the float kernel and bias that the layer applies at inference; the bias may be None."""
+        return self.kernel, self.bias
+
+    def call(self, x, training=None):
+        return self.finish(self.accumulate(x, *self.folded_weights(), training), training)
+
+    def accumulate(self, x, kernel, bias, training, correction=None):
+        """Returns op(x, kernel) + bias: integers in inference on integers, else real values.
+
+        Args:
+            x: input tensor, integers relative to their zero point or real values.
+            kernel: float kernel.
+            bias: float bias of shape (channels,), or None.
+            training: as in `call`.
+            correction: factor per channel between product and bias, real values only.
+        """
+        if self._connected and runs_on_integers(training):
+            integers = self.integer_weights(kernel, bias)
+            kernel, bias = integers.kernel, integers.bias
+        else:
+            kernel, bias = self._weights_on_grid(kernel, bias)
+        y = self.linear_op(x, kernel)
+        if correction is not None:
+            y = y * correction
+        return y if bias is None else y + bias
+
+    def finish(self, y, training):
+        """Applies activation and output quantizer to what `accumulate` returned."""
+        if self._connected and runs_on_integers(training):
+            multiplier = self.accumulator_scale() / self.output_quantizer.scale
+            return self.output_quantizer.requantize(self._saturate(y), multiplier, self._bounds)
+        if self.output_quantizer is not None:
+            return self.output_quantizer.real(y, self._bounds, training)
+        return self.activation(y)
+
+    def weight_scale(self, kernel, bias):
+        """Returns the kernel's scale, raised where a bias would not fit into the buffer otherwise."""
+        smallest = None
+        if bias is not None and self.input_quantizer is not None:
+            smallest = self.bias_quantizer.smallest_weight_scale(bias, self.input_quantizer.scale)
+        return self.kernel_quantizer.scale_of(kernel, smallest)
+
+    def accumulator_scale(self, kernel=None, bias=None):
+        """Returns s_x * s_w as a vector, one entry per channel or one in all."""
+        if kernel is None:
+            kernel, bias = self.folded_weights()
+        return ops.reshape(self.weight_scale(kernel, bias), (-1,)) * self.input_quantizer.scale
+
+    def integer_weights(self, kernel=None, bias=None) -> IntegerWeights:
+        """Returns kernel and bias as integers (float32 tensors), with the kernel's scale."""
+        if kernel is None:
+            kernel, bias = self.folded_weights()
+        scale = self.weight_scale(kernel, bias)
+        integers = self.kernel_quantizer.integer(kernel, scale)
+        if bias is not None:
+            bias = self.bias_quantizer.integer(bias, ops.reshape(scale, (-1,)) * self.input_quantizer.scale)
+        return IntegerWeights(integers, bias, scale)
+
+    @property
+    def products_per_output(self) -> int:
+        """How many products one accumulator sums up."""
+        channels = math.prod(self.kernel.shape[axis] for axis in self.channel_axes)
+        return math.prod(self.kernel.shape) // channels
+
+    channel_axes = (-1,)
+
+    def fix_scales(self) -> None:
+        """Stores the kernel's scale; it is not derived from the weights any more."""
+        if self.kernel_quantizer is not None and not self.kernel_quantizer.fixed:
+            kernel, bias = self.folded_weights()
+            self.kernel_quantizer.scale.assign(self.weight_scale(kernel, bias))
+            self.kernel_quantizer.fixed = True
+
+    def save_own_variables(self, store):
+        """Saves every variable of the layer; Keras' convolutions would save kernel and bias alone."""
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        """Loads what `save_own_variables` saved."""
+        keras.layers.Layer.load_own_variables(self, store)
+
+    def get_config(self):
+        return super().get_config() | {
+            "kernel_quantizer": serialize(self.kernel_quantizer),
+            "bias_quantizer": serialize(self.bias_quantizer),
+            "output_quantizer": serialize(self.output_quantizer),
+            "input_quantizer": serialize(self.input_quantizer),
+            "buffer_bitwidth": self.buffer_bitwidth,
+        }
+
+    @property
+    def _connected(self) -> bool:
+        return None not in (self.input_quantizer, self.kernel_quantizer, self.output_quantizer)
+
+    def _weights_on_grid(self, kernel, bias):
+        """Returns the real kernel and bias that the quantizers allow."""
+        observation = current_observation()
+        unquantized = observation is not None and observation.arithmetic is Arithmetic.float
+        if unquantized or self.kernel_quantizer is None:
+            return kernel, bias
+        scale = self.weight_scale(kernel, bias)
+        if bias is not None and self.input_quantizer is not None:
+            bias = self.bias_quantizer.call(bias, ops.reshape(scale, (-1,)) * self.input_quantizer.scale)
+        return self.kernel_quantizer.fake(kernel, scale), bias
+
+    def _saturate(self, accumulator):
+        """Saturates to the buffer, where the products alone can leave it."""
+        worst = self.products_per_output * self.input_quantizer.largest_magnitude * self.kernel_quantizer.integers.highest
+        limit = 2 ** (self.buffer_bitwidth - 1)
+        if worst < limit and self.buffer_bitwidth >= 32:
+            return accumulator
+        return ops.clip(accumulator, -float(limit), float(limit - 1))
