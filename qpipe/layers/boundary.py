@@ -32,7 +32,7 @@ class Quantize(_Boundary):
 
     def call(self, x, training=None):
         if runs_on_integers(training):
-            return self.quantizer.quantize(x)
+            return self.quantizer.to_integers(x)
         return self.quantizer.real(x, UNBOUNDED, training)
 
 
@@ -45,4 +45,4 @@ class Dequantize(_Boundary):
     """
 
     def call(self, x, training=None):
-        return self.quantizer.dequantize(x) if runs_on_integers(training) else x
+        return self.quantizer.to_real(x) if runs_on_integers(training) else x

@@ -113,11 +113,11 @@ class OutputQuantizer(keras.layers.Layer):
             observation.seen.append((self, integers, saturated))
         return integers
 
-    def quantize(self, x):
+    def to_integers(self, x):
         """Returns the integers of real values, relative to the zero point, as a float32 tensor."""
         return self.requantize(x, 1.0 / self.scale)
 
-    def dequantize(self, integers):
+    def to_real(self, integers):
         """Returns the real values of integers that are relative to the zero point."""
         return integers * self.scale
 
