@@ -1,0 +1,59 @@
+"""qpipe: declarative quantization for Keras.
+
+Names are imported when they are first used, so that `import qpipe` costs nothing and loads no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "run": "qpipe.launch",
+    "fold_batchnorm": "qpipe.graph",
+    "unfold_batchnorm": "qpipe.graph",
+    "quantize": "qpipe.graph",
+    "calibrate": "qpipe.algorithms",
+    "FoldingConfig": "qpipe.config.schema",
+    "QuantizerConfig": "qpipe.config.schema",
+}
+_MODULES = ("layers", "quantizers")
+
+__all__ = [
+    "FoldingConfig",
+    "QuantizerConfig",
+    "__version__",
+    "calibrate",
+    "fold_batchnorm",
+    "layers",
+    "quantize",
+    "quantizers",
+    "run",
+    "unfold_batchnorm",
+]
+
+if TYPE_CHECKING:
+    from qpipe import layers, quantizers
+    from qpipe.algorithms import calibrate
+    from qpipe.config.schema import FoldingConfig, QuantizerConfig
+    from qpipe.graph import fold_batchnorm, quantize, unfold_batchnorm
+    from qpipe.launch import run
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"qpipe.{name}")
+    else:
+        from qpipe.errors import nearest
+
+        raise AttributeError(f"module 'qpipe' has no name {name!r}; {nearest(name, __all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,133 @@
+"""Resizing, channels and scaling: everything about an image that does not change from epoch to epoch."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qpipe.config.schema import DataConfig
+from qpipe.errors import DataError, nearest
+from qpipe.models.keras_applications import preprocess_names
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+logger = logging.getLogger("qpipe")
+
+OWN_SCALINGS = ("raw", "unit", "symmetric")
+_LUMINANCE = (0.299, 0.587, 0.114)
+_CHUNK = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessor:
+    """Turns stored images into what the model receives.
+
+    Attributes:
+        image_shape: (height, width, channels) as stored.
+        size: (height, width) after resizing.
+        channels: channels afterwards.
+        scaling: `raw`, `unit`, `symmetric`, or a module of `keras.applications`.
+    """
+
+    image_shape: tuple[int, int, int]
+    size: tuple[int, int]
+    channels: int
+    scaling: str
+
+    @classmethod
+    def for_images(cls, config: DataConfig, *, image_shape: tuple[int, ...]) -> Preprocessor:
+        """Resolves the options against the stored images.
+
+        Raises:
+            DataError: an unknown `data.preprocess`, or channels that can't be converted.
+        """
+        height, width, stored = image_shape
+        channels = config.channels or stored
+        if channels != stored and (stored, channels) not in ((1, 3), (3, 1)):
+            raise DataError(
+                f"data.channels={channels}, but the images have {stored} channels: "
+                "only 1 to 3 (repeated) and 3 to 1 (luminance) can be converted."
+            )
+        allowed = (*OWN_SCALINGS, *preprocess_names())
+        if config.preprocess not in allowed:
+            raise DataError(f"data.preprocess='{config.preprocess}' is unknown; {nearest(config.preprocess, allowed)}")
+        size = tuple(config.image_size) if config.image_size else (height, width)
+        preprocessor = cls(
+            image_shape=(height, width, stored), size=(size[0], size[1]), channels=channels, scaling=config.preprocess
+        )
+        preprocessor._check_scaling()
+        return preprocessor
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of what the model receives."""
+        return (*self.size, self.channels)
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Preprocesses a batch (samples, height, width, channels) of any number type into float32."""
+        import tensorflow as tf
+
+        x = tf.cast(images, tf.float32)
+        if self.image_shape[2] == 3 and self.channels == 1:
+            x = tf.reduce_sum(x * tf.constant(_LUMINANCE, tf.float32), axis=-1, keepdims=True)
+        if self.size != self.image_shape[:2]:
+            x = tf.image.resize(x, self.size, method="bilinear")
+        if self.image_shape[2] == 1 and self.channels == 3:
+            x = tf.repeat(x, 3, axis=-1)
+        return self._scale(x)
+
+    def all_at_once(self, images: np.ndarray) -> np.ndarray:
+        """Preprocesses an array (samples, height, width, channels) into a float32 array, chunk by chunk."""
+        result = np.empty((len(images), *self.output_shape), np.float32)
+        for start in range(0, len(images), _CHUNK):
+            result[start : start + _CHUNK] = self(images[start : start + _CHUNK]).numpy()
+        return result
+
+    def warn_if_range_is_odd(self, images: np.ndarray) -> None:
+        """Warns where the scaling expects 0...255 but floats span about 1."""
+        if self.scaling == "raw" or images.dtype == np.uint8:
+            return
+        low, high = float(images.min()), float(images.max())
+        if low < 0 or high <= 1:
+            logger.warning(
+                "data.preprocess=%s expects pixels of 0...255, but the stored images span %g...%g; "
+                "data.preprocess=raw leaves them as they are.",
+                self.scaling,
+                low,
+                high,
+            )
+
+    def _scale(self, x: tf.Tensor) -> tf.Tensor:
+        if self.scaling == "raw":
+            return x
+        if self.scaling == "unit":
+            return x / 255.0
+        if self.scaling == "symmetric":
+            return x / 127.5 - 1.0
+        return _preprocess_input(self.scaling)(x)
+
+    def _check_scaling(self) -> None:
+        if self.scaling in OWN_SCALINGS or self.channels == 3:
+            return
+        import tensorflow as tf
+
+        pixel = tf.zeros((1, 1, 1, self.channels))
+        try:
+            fits = self._scale(pixel).shape == pixel.shape
+        except (ValueError, IndexError, tf.errors.InvalidArgumentError):
+            fits = False
+        if not fits:
+            raise DataError(
+                f"data.preprocess={self.scaling} needs colour images, but they have {self.channels} "
+                "channels: set data.channels=3, or data.preprocess=unit."
+            )
+
+
+def _preprocess_input(module: str) -> Callable[[Any], Any]:
+    return importlib.import_module(f"keras.applications.{module}").preprocess_input

@@ -1,0 +1,71 @@
+"""Models saved as `.keras` files; Python code inside them runs only where the user trusts the file."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qpipe.config.schema import FileModel
+from qpipe.errors import ModelError
+from qpipe.models.first_sentence import first_sentence
+
+if TYPE_CHECKING:
+    import keras
+
+_MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
+
+
+def load_file(config: FileModel) -> keras.Model:
+    """Loads a `.keras` file, without compiling it.
+
+    Args:
+        config: the path, and whether code inside the file may run.
+
+    Raises:
+        ModelError: the file is missing, unreadable, truncated, foreign or, unless trusted, holds code.
+    """
+    path = Path(config.path).expanduser()
+    _check_is_keras_file(path)
+    import keras
+
+    import qpipe.layers  # noqa: F401  (registers our layers, so that files with them load)
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=not config.trusted)
+    except Exception as error:
+        if not config.trusted and _is_refused_as_unsafe(error):
+            raise ModelError(
+                f"model.path={path} holds Python code (a Lambda layer or similar) that would run when it is loaded: "
+                "set model.trusted=true if you trust this file."
+            ) from error
+        raise ModelError(f"model.path={path} can't be loaded by Keras: {first_sentence(error)}.") from error
+
+
+def _check_is_keras_file(path: Path) -> None:
+    if not path.exists():
+        raise ModelError(f"model.path={path} does not exist (absolute path: {path.resolve()}).")
+    if path.is_dir():
+        raise ModelError(f"model.path={path} is a folder; the path of a .keras file is needed.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            missing = [name for name in _MEMBERS if name not in archive.namelist()]
+            damaged = None if missing else archive.testzip()
+    except zipfile.BadZipFile:
+        raise ModelError(
+            f"model.path={path} is not a .keras file, or it is truncated; "
+            "an HDF5 or SavedModel file becomes one with model.save('name.keras')."
+        ) from None
+    except OSError as error:
+        raise ModelError(f"model.path={path} can't be read: {error.strerror or error}.") from None
+    if missing:
+        raise ModelError(f"model.path={path} is a zip archive but not a .keras file: it lacks {missing[0]}.")
+    if damaged:
+        raise ModelError(f"model.path={path} is damaged: the checksum of its member {damaged} is wrong.")
+    if path.suffix != ".keras":
+        raise ModelError(f"model.path={path} has to end in .keras: Keras tells formats apart by the ending.")
+
+
+def _is_refused_as_unsafe(error: BaseException) -> bool:
+    message = str(error)
+    return "safe_mode" in message or "unsafe" in message
