@@ -25,6 +25,7 @@ from qpipe.config.overrides import rewrite_overrides
 from qpipe.config.schema import JobConfig
 from qpipe.config.validation import validate
 from qpipe.errors import ConfigError, QpipeError
+from qpipe.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     from qpipe.pipeline import JobResult
@@ -96,6 +97,7 @@ def execute(config: JobConfig, *, warnings: Sequence[str], command: list[str]) -
     for warning in warnings:
         log.warning(warning)
     try:
+        import_tensorflow()
         from qpipe.pipeline import run_job
 
         return run_job(config, directory=directory, command=command)

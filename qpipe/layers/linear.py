@@ -120,10 +120,7 @@ class QuantizedLinear:
 
     def weight_scale(self, kernel, bias):
         """Returns the kernel's scale, raised where a bias would not fit into the buffer otherwise."""
-        smallest = None
-        if bias is not None and self.input_quantizer is not None:
-            smallest = self.bias_quantizer.smallest_weight_scale(bias, self.input_quantizer.scale)
-        return self.kernel_quantizer.scale_of(kernel, smallest)
+        return self.kernel_quantizer.scale_of(kernel, self._smallest_scale(bias))
 
     def accumulator_scale(self, kernel=None, bias=None):
         """Returns s_x * s_w as a vector, one entry per channel or one in all."""
@@ -150,11 +147,9 @@ class QuantizedLinear:
     channel_axes = (-1,)
 
     def fix_scales(self) -> None:
-        """Stores the kernel's scale; it is not derived from the weights any more."""
-        if self.kernel_quantizer is not None and not self.kernel_quantizer.fixed:
-            kernel, bias = self.folded_weights()
-            self.kernel_quantizer.scale.assign(self.weight_scale(kernel, bias))
-            self.kernel_quantizer.fixed = True
+        """Stores the kernel's scale; it does not follow the weights any more."""
+        kernel, bias = self.folded_weights()
+        self.kernel_quantizer.fix(kernel, self._smallest_scale(bias))
 
     def save_own_variables(self, store):
         """Saves every variable of the layer; Keras' convolutions would save kernel and bias alone."""
@@ -176,6 +171,11 @@ class QuantizedLinear:
     @property
     def _connected(self) -> bool:
         return None not in (self.input_quantizer, self.kernel_quantizer, self.output_quantizer)
+
+    def _smallest_scale(self, bias):
+        if bias is None or self.input_quantizer is None:
+            return None
+        return self.bias_quantizer.smallest_weight_scale(bias, self.input_quantizer.scale)
 
     def _weights_on_grid(self, kernel, bias):
         """Returns the real kernel and bias that the quantizers allow."""

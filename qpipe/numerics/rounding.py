@@ -12,4 +12,6 @@ def round_half_even(x):
 
 def round_half_away(x):
     """Rounds to the nearest integer, ties away from zero: average pooling, because the targets do so."""
-    return ops.sign(x) * ops.floor(ops.abs(x) + 0.5)
+    magnitude = ops.abs(x)
+    whole = ops.floor(magnitude)
+    return ops.sign(x) * ops.where(magnitude - whole >= 0.5, whole + 1.0, whole)

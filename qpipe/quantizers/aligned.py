@@ -5,10 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from qpipe.numerics import integer_range
+from qpipe.numerics import round_half_even
 from qpipe.quantizers.fake_quantization import fake_quantize
-
-LARGEST_FLOAT32_BELOW_2_31 = 2**31 - 128
 
 
 @keras.saving.register_keras_serializable("qpipe")
@@ -42,23 +40,23 @@ class AlignedWeightQuantizer(keras.layers.Layer):
 
     @property
     def highest(self) -> int:
-        """Largest mantissa; of 32 bits and more the largest one that float32 holds."""
-        return min(integer_range(self.mantissa_bitwidth).highest, LARGEST_FLOAT32_BELOW_2_31)
+        """Largest mantissa, as far as float32 holds it."""
+        return _highest_in_float32(self.mantissa_bitwidth)
 
     def smallest_weight_scale(self, bias, input_scale):
         """Returns the weight scale below which `bias` would not fit into the buffer, of the shape of `bias`."""
-        largest = min(integer_range(self.buffer_bitwidth).highest, LARGEST_FLOAT32_BELOW_2_31)
-        return ops.abs(bias) / (input_scale * float(largest))
+        return ops.abs(bias) / (input_scale * self._buffer_highest)
 
     def call(self, bias, accumulator_scale):
         step = self._step(bias, accumulator_scale)
-        return fake_quantize(bias, accumulator_scale * step, -float(self.highest), float(self.highest))
+        highest = self._highest_mantissa(step)
+        return fake_quantize(bias, accumulator_scale * step, -highest, highest)
 
     def integer(self, bias, accumulator_scale):
         """Returns `bias` in units of the accumulator's scale, as a float32 tensor of integers."""
         step = self._step(bias, accumulator_scale)
-        mantissa = ops.round(bias / (accumulator_scale * step))
-        return ops.clip(mantissa, -float(self.highest), float(self.highest)) * step
+        highest = self._highest_mantissa(step)
+        return ops.clip(round_half_even(bias / (accumulator_scale * step)), -highest, highest) * step
 
     def get_config(self):
         return super().get_config() | {"bitwidth": self.bitwidth, "buffer_bitwidth": self.buffer_bitwidth}
@@ -68,4 +66,18 @@ class AlignedWeightQuantizer(keras.layers.Layer):
         if self.mantissa_bitwidth == self.buffer_bitwidth:
             return 1.0
         needed = ops.max(ops.abs(ops.stop_gradient(bias)) / accumulator_scale) / float(self.highest)
-        return ops.power(2.0, ops.maximum(0.0, ops.ceil(ops.log2(ops.maximum(needed, 1e-30)))))
+        largest = float(self.buffer_bitwidth - self.mantissa_bitwidth)
+        return ops.power(2.0, ops.clip(ops.ceil(ops.log2(ops.maximum(needed, 1e-30))), 0.0, largest))
+
+    def _highest_mantissa(self, step):
+        """Largest mantissa that stays inside the buffer when it is shifted."""
+        return ops.minimum(float(self.highest), ops.floor(self._buffer_highest / step))
+
+    @property
+    def _buffer_highest(self) -> float:
+        return float(_highest_in_float32(self.buffer_bitwidth))
+
+
+def _highest_in_float32(bitwidth: int) -> int:
+    """Largest integer of `bitwidth` bits that float32, with its 24 significant bits, holds exactly."""
+    return 2 ** (bitwidth - 1) - 2 ** max(0, bitwidth - 1 - 24)

@@ -107,10 +107,7 @@ class OutputQuantizer(keras.layers.Layer):
         integers = ops.clip(rounded, *self._limits(scale, zero_point, bounds))
         observation = current_observation()
         if observation is not None and observation.arithmetic is Arithmetic.integer:
-            lowest, highest = self.integers.lowest - zero_point, self.integers.highest - zero_point
-            clamped = _clamp(rounded, tuple(bound / scale for bound in bounds))
-            saturated = ops.sum(ops.cast((clamped < lowest - 0.5) | (clamped > highest + 0.5), "int32"))
-            observation.seen.append((self, integers, saturated))
+            observation.seen.append((self, integers, self._saturated(rounded, scale, zero_point, bounds)))
         return integers
 
     def to_integers(self, x):
@@ -141,6 +138,9 @@ class OutputQuantizer(keras.layers.Layer):
         """Keeps the range as it is from now on."""
         self.fixed = True
 
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
     def get_config(self):
         return super().get_config() | {
             "bitwidth": self.bitwidth,
@@ -169,9 +169,19 @@ class OutputQuantizer(keras.layers.Layer):
             highest = ops.minimum(highest, round_half_even(bounds[1] / scale))
         return lowest, highest
 
+    def _saturated(self, rounded, scale, zero_point, bounds):
+        """Counts the values that the integers cut off, beyond what the fused activation cuts off anyway."""
+        if bounds != UNBOUNDED:
+            rounded = ops.clip(rounded, bounds[0] / scale, bounds[1] / scale)
+        below = rounded < self.integers.lowest - zero_point
+        above = rounded > self.integers.highest - zero_point + (0.5 if math.isfinite(bounds[1]) else 0.0)
+        return ops.sum(ops.cast(below | above, "int32"))
+
     def _tracked_parameters(self, x, bounds):
         if self.ema_freeze_delay is None:
             return self._move(x, bounds)
+        if self.ema_freeze_delay <= 0:
+            return self.parameters()
         return ops.cond(
             self.steps < self.ema_freeze_delay,
             lambda: self._move(x, bounds),

@@ -98,9 +98,14 @@ class WeightQuantizer(keras.layers.Layer):
         return ops.clip(round_half_even(kernel / scale), *self.integers)
 
     def fix(self, kernel, smallest=None):
-        """Stores the scale of `kernel`; it stays as it is from now on."""
+        """Stores the scale of `kernel`; it stays as it is until `release`."""
+        self.fixed = False
         self.scale.assign(self.scale_of(kernel, smallest))
         self.fixed = True
+
+    def release(self):
+        """Lets the scale follow the kernel again."""
+        self.fixed = False
 
     def get_config(self):
         return super().get_config() | {
@@ -124,21 +129,17 @@ class WeightQuantizer(keras.layers.Layer):
         return ops.max(per_channel)
 
     def _least_squares_maximum(self, kernel, maximum):
-        """Searches the clipping maximum with the least squared error over a grid of shares of `maximum`."""
-        best_error = ops.full_like(maximum, float("inf"))
-        best = maximum
-        for share in shares_of_maximum():
+        """Searches the clipping maximum with the least squared error over shares of the largest magnitude."""
+
+        def try_share(step, best):
+            best_maximum, best_error = best
+            share = 1.0 - (1.0 - SMALLEST_MSE_SHARE) * ops.cast(step, "float32") / (MSE_CANDIDATES - 1)
             candidate = maximum * share
             scale = self._scale_for(candidate)
             error = ops.square(self.integer(kernel, scale) * scale - kernel)
             error = ops.sum(error, axis=self._reduced_axes, keepdims=True)
             better = error < best_error
-            best = ops.where(better, candidate, best)
-            best_error = ops.where(better, error, best_error)
-        return best
+            return ops.where(better, candidate, best_maximum), ops.where(better, error, best_error)
 
-
-def shares_of_maximum() -> list[float]:
-    """Returns the shares of the largest magnitude that the `mse` range tries, largest first."""
-    width = 1.0 - SMALLEST_MSE_SHARE
-    return [1.0 - width * step / (MSE_CANDIDATES - 1) for step in range(MSE_CANDIDATES)]
+        unknown = ops.full_like(maximum, float("inf"))
+        return ops.fori_loop(0, MSE_CANDIDATES, try_share, (maximum, unknown))[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import keras
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from qpipe.algorithms.calibration.core import ema_range, minmax_range, mse_range, percentile_range
 from qpipe.errors import QuantizationError
+from qpipe.layers.inventory import quantized_linear_layers
 from qpipe.quantizers import OutputQuantizer
 from qpipe.quantizers.observation import Arithmetic, observe
 
@@ -36,17 +37,17 @@ def calibrate(
     samples: np.ndarray,
     *,
     batch_size: int = 64,
-    progress: Callable[[Iterator], Iterator] = iter,
+    on_batch: Callable[[int, int], None] = lambda step, steps: None,
 ) -> keras.Model:
-    """Sets the activation ranges of a quantized model from sample inputs.
+    """Sets the activation ranges of a quantized model from sample inputs, and stores its weight scales.
 
-    Weights are quantized meanwhile, activations are not. Ranges that are fixed stay as they are.
+    Weights are quantized meanwhile, activations are not. Ranges and scales that are fixed stay as they are.
 
     Args:
         model: a model that `qpipe.quantize` returned; changed in place.
         samples: (samples, height, width, channels) inputs as the model takes them.
         batch_size: samples per step.
-        progress: wraps the iterator over batches, to show progress.
+        on_batch: called after every batch with its number (from 1) and the number of all batches.
 
     Returns:
         `model`.
@@ -56,14 +57,19 @@ def calibrate(
     """
     if len(samples) == 0:
         raise QuantizationError("calibration needs at least one sample; received none")
-    seen = _observe_extrema(model, samples, batch_size, progress)
+    following = [layer for layer in quantized_linear_layers(model) if not layer.kernel_quantizer.fixed]
+    for layer in following:
+        layer.fix_scales()
+    seen = _observe_extrema(model, samples, batch_size, on_batch)
     _observe_histograms(model, samples, batch_size, seen)
     for quantizer, record in seen.items():
         quantizer.set_range(*_range_of(quantizer, record))
+    for layer in following:
+        layer.fix_scales()
     return model
 
 
-def _observe_extrema(model, samples, batch_size, progress) -> dict[OutputQuantizer, _Seen]:
+def _observe_extrema(model, samples, batch_size, on_batch) -> dict[OutputQuantizer, _Seen]:
     order: list[OutputQuantizer] = []
 
     @tf.function(reduce_retracing=True)
@@ -74,10 +80,12 @@ def _observe_extrema(model, samples, batch_size, progress) -> dict[OutputQuantiz
         return tf.stack([tf.stack([tf.reduce_min(x), tf.reduce_max(x)]) for _, x, _ in observation.seen])
 
     seen: dict[OutputQuantizer, _Seen] = {}
-    for batch in progress(_batches(samples, batch_size)):
+    steps = -(-len(samples) // batch_size)
+    for step, batch in enumerate(_batches(samples, batch_size), start=1):
         values = extrema(batch).numpy()
         for quantizer, (low, high) in zip(order, values, strict=True):
             _note(seen, quantizer, low, high)
+        on_batch(step, steps)
     return {quantizer: record for quantizer, record in seen.items() if not quantizer.fixed}
 
 

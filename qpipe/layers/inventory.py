@@ -1,0 +1,24 @@
+"""Finding the quantized layers and the output quantizers of a model."""
+
+from __future__ import annotations
+
+import keras
+
+from qpipe.layers.boundary import Quantize
+from qpipe.layers.linear import QuantizedLinear
+from qpipe.quantizers import OutputQuantizer
+
+
+def quantized_linear_layers(model: keras.Model) -> list[QuantizedLinear]:
+    """Returns the layers of `model` that have a kernel quantizer."""
+    return [layer for layer in model.layers if isinstance(layer, QuantizedLinear) and layer.kernel_quantizer]
+
+
+def output_quantizers(model: keras.Model) -> dict[str, OutputQuantizer]:
+    """Returns the output quantizers of `model` by the name of the layer that applies them."""
+    found = {}
+    for layer in model.layers:
+        quantizer = layer.quantizer if isinstance(layer, Quantize) else getattr(layer, "output_quantizer", None)
+        if isinstance(quantizer, OutputQuantizer):
+            found[layer.name] = quantizer
+    return found

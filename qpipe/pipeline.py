@@ -1,0 +1,251 @@
+"""The job: load, train the float model, fold, quantize, calibrate, train, evaluate, report, log."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+
+from qpipe.algorithms import calibrate
+from qpipe.config.schema import JobConfig, MethodName
+from qpipe.data import Dataset, load_dataset
+from qpipe.evaluation import accuracy, agreement, predictions
+from qpipe.graph.folding import FoldingPlan, apply_folding, plan_folding
+from qpipe.graph.quantization import QuantizationResult, quantize_with_plan
+from qpipe.graph.trace import trace
+from qpipe.models import FloatModelCache, build_model
+from qpipe.reports.costs import float_bytes, packed_weight_bytes
+from qpipe.reports.layers import LayerReport, layer_report
+from qpipe.reports.noise import measure_noise
+from qpipe.reports.tables import layer_table, remarks, result_table
+from qpipe.reports.terminal import Terminal
+from qpipe.tracking import flat_parameters, start_run
+from qpipe.tracking.job_log import JobLog
+from qpipe.training import fit, follow_data, freeze
+from qpipe.training.float_model import FloatModel, float_model
+from qpipe.training.seeds import seed_stage
+
+REPORT_SAMPLES = 256
+logger = logging.getLogger("qpipe")
+
+
+@dataclass
+class JobResult:
+    """What a job gives back.
+
+    Attributes:
+        metrics: the last value of each metric, under the keys that MLflow has.
+        model: the quantized Keras model.
+        run_id: MLflow's id of the run; None after a dry run.
+        directory: the job's folder, with its configuration, metrics, layer table and models.
+        report: the layer report.
+    """
+
+    metrics: dict[str, float]
+    model: keras.Model
+    run_id: str | None
+    directory: Path
+    report: LayerReport = field(repr=False)
+
+
+def run_job(config: JobConfig, *, directory: Path, command: list[str]) -> JobResult:
+    """Runs a validated job.
+
+    Args:
+        config: the resolved configuration.
+        directory: where the job's files go.
+        command: the command line that repeats the job.
+
+    Raises:
+        QpipeError: something that the user can mend is wrong; what was computed before is kept.
+    """
+    terminal = Terminal()
+    terminal.say(f"[bold]qpipe[/] {config.name}  [dim]{directory}[/]")
+    if config.dry_run:
+        return _dry_run(config, terminal, directory)
+    runs_dir = Path(config.runs_dir)
+    with start_run(
+        config.tracking,
+        runs_dir=runs_dir,
+        name=config.name,
+        parameters=flat_parameters(config),
+        tags={"qpipe.command": shlex.join(command), "qpipe.directory": str(directory.absolute())},
+    ) as run:
+        log = JobLog(run, directory)
+        log.configuration(config)
+        job = _Job(config, terminal, log, runs_dir)
+        result = job.run()
+        terminal.say("")
+        terminal.table(result_table(log.metrics))
+        terminal.say(f"\nresults in {directory}\nopen MLflow with:  {run.ui_command}")
+        return result
+
+
+@dataclass
+class _Job:
+    config: JobConfig
+    terminal: Terminal
+    log: JobLog
+    runs_dir: Path
+
+    def run(self) -> JobResult:
+        config, stage = self.config, self._stage
+        with stage("data", "data"):
+            dataset = self._load_data()
+        with stage("float", "float model"):
+            source = self._float_model(dataset)
+        with stage("fold", "folding"):
+            folded, folding = self._fold(source.model)
+        with stage("quantize", "quantization"):
+            result = self._quantize(folded, folding)
+        with stage("calibrate", "calibration"):
+            self._calibrate(result.model, dataset)
+        if config.method.name is MethodName.qat:
+            with stage("train", "quantization-aware training"):
+                self._train(result.model, dataset)
+        with stage("evaluate", "evaluation"):
+            self._evaluate(source.model, folded, result.model, dataset)
+        with stage("report", "layers"):
+            report = self._report(result, folding, dataset)
+        with stage("save", "saving"):
+            self._save(source.model, result.model, dataset)
+        return JobResult(self.log.metrics, result.model, self.log.run.id, self.log.directory, report)
+
+    def _stage(self, name: str, title: str):
+        return self.log.timed(name, self.terminal.stage(name, title), self.terminal.times)
+
+    def _load_data(self) -> Dataset:
+        dataset = load_dataset(self.config.data, seed=self.config.seed)
+        self.log.run.set_tags({"qpipe.data_fingerprint": dataset.fingerprint})
+        self.terminal.say(_describe(dataset))
+        return dataset
+
+    def _float_model(self, dataset: Dataset) -> FloatModel:
+        epochs = self.config.training.float.epochs
+        with self.terminal.progress("training the float model") as on_batch:
+            source = float_model(
+                self.config,
+                dataset,
+                FloatModelCache(self.runs_dir / "cache"),
+                on_batch=on_batch,
+                on_epoch=lambda epoch, logs: self.terminal.epoch(epoch, epochs, logs),
+            )
+        self.log.history("float", source.history)
+        self.log.model("float", source.model)
+        self.log.record({"size/float_bytes": float_bytes(source.model)})
+        if source.cached:
+            self.terminal.say("the trained float model is in the cache: nothing to train")
+        return source
+
+    def _fold(self, model: keras.Model) -> tuple[keras.Model, FoldingPlan]:
+        graph = trace(model)
+        plan = plan_folding(graph, self.config.folding)
+        folded = apply_folding(graph, plan, self.config.folding)
+        self.terminal.say(f"{len(plan.folds)} batch normalization(s) folded, {len(plan.kept)} kept")
+        return folded, plan
+
+    def _quantize(self, folded: keras.Model, folding: FoldingPlan) -> QuantizationResult:
+        result = quantize_with_plan(
+            folded,
+            self.config.quantizer,
+            ema_freeze_delay=self.config.folding.ema_freeze_delay,
+            absorbed=folding.absorbed(),
+        )
+        floats = sum(plan.reason is not None for plan in result.plans)
+        self.terminal.say(f"{len(result.plans) - floats} layer(s) quantized, {floats} with a part in float")
+        return result
+
+    def _calibrate(self, model: keras.Model, dataset: Dataset) -> None:
+        samples = dataset.calibration_inputs(self.config.data.calibration_samples, self.config.seed)
+        with self.terminal.progress("calibrating") as on_batch:
+            calibrate(model, samples, on_batch=on_batch)
+        self.terminal.say(f"{len(samples)} samples")
+
+    def _train(self, model: keras.Model, dataset: Dataset) -> None:
+        stage = self.config.training.qat
+        self._check_freeze_delay(stage.epochs * dataset.steps_per_epoch(stage.batch_size))
+        seed_stage(self.config.seed, "qat")
+        follow_data(model)
+        with self.terminal.progress("training the quantized model") as on_batch:
+            history = fit(
+                model,
+                stage,
+                dataset,
+                seed=self.config.seed,
+                where="training.qat",
+                on_batch=on_batch,
+                on_epoch=lambda epoch, logs: self.terminal.epoch(epoch, stage.epochs, logs),
+            )
+        freeze(model)
+        self.log.history("qat", history)
+
+    def _check_freeze_delay(self, steps: int) -> None:
+        delay = self.config.folding.ema_freeze_delay
+        if delay is not None and delay >= steps:
+            logger.warning(
+                "folding.ema_freeze_delay=%d lies beyond the %d steps of training.qat: the statistics never freeze",
+                delay,
+                steps,
+            )
+
+    def _evaluate(self, source: keras.Model, folded: keras.Model, model: keras.Model, dataset: Dataset) -> None:
+        inputs, labels = dataset.inputs("test"), dataset.labels("test")
+        reference = predictions(source, inputs)
+        quantized = predictions(model, inputs)
+        self.log.record(
+            {
+                "float/accuracy": accuracy(reference, labels),
+                "folded/accuracy": accuracy(predictions(folded, inputs), labels),
+                "quantized/accuracy": accuracy(quantized, labels),
+                "agreement": agreement(quantized, reference),
+                "size/packed_weight_bytes": packed_weight_bytes(model),
+            }
+        )
+        self.terminal.say(f"{len(labels)} test samples")
+
+    def _report(self, result: QuantizationResult, folding: FoldingPlan, dataset: Dataset) -> LayerReport:
+        samples = dataset.calibration_inputs(min(REPORT_SAMPLES, len(dataset.train)), self.config.seed)
+        report = layer_report(result, folding, measure_noise(result.model, samples))
+        self.log.json("layers.json", report.to_json())
+        _show(self.terminal, report, measured=True)
+        return report
+
+    def _save(self, source: keras.Model, model: keras.Model, dataset: Dataset) -> None:
+        self.log.model("quantized", model)
+        if self.config.tracking.log_models:
+            example = dataset.inputs("test")[:2]
+            for name, kind in (("float", source), ("quantized", model)):
+                self.log.logged_model(name, example, predictions(kind, example))
+
+
+def _dry_run(config: JobConfig, terminal: Terminal, directory: Path) -> JobResult:
+    """Shows the plan for every layer; trains, calibrates and logs nothing."""
+    dataset = load_dataset(config.data, seed=config.seed)
+    terminal.say(_describe(dataset))
+    seed_stage(config.seed, "build")
+    model = build_model(config.model, input_shape=dataset.input_shape, classes=dataset.classes)
+    graph = trace(model)
+    folding = plan_folding(graph, config.folding)
+    folded = apply_folding(graph, folding, config.folding)
+    result = quantize_with_plan(folded, config.quantizer, absorbed=folding.absorbed())
+    report = layer_report(result, folding)
+    _show(terminal, report, measured=False)
+    terminal.say("dry run: nothing was trained, calibrated or logged")
+    return JobResult({}, result.model, None, directory, report)
+
+
+def _show(terminal: Terminal, report: LayerReport, *, measured: bool) -> None:
+    terminal.table(layer_table(report, measured=measured))
+    for line in remarks(report):
+        terminal.say(f"  {line}")
+
+
+def _describe(dataset: Dataset) -> str:
+    shape = "×".join(str(size) for size in dataset.input_shape)
+    return (
+        f"{len(dataset.train)} training, {len(dataset.validation)} validation, {len(dataset.test)} test samples "
+        f"of {shape}, {dataset.classes} classes"
+    )

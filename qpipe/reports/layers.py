@@ -1,0 +1,103 @@
+"""The layer report: one row for each layer, from its plan and from what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import keras
+
+from qpipe.graph.folding import FoldingPlan
+from qpipe.graph.layer_plan import LayerPlan, Treatment
+from qpipe.graph.quantization import QuantizationResult
+from qpipe.layers.linear import QuantizedLinear
+from qpipe.reports.accumulator import needed_accumulator_bits
+from qpipe.reports.costs import layer_cost
+from qpipe.reports.noise import LayerNoise
+
+
+@dataclass
+class LayerRow:
+    """One row; everything below `plan` is None where it was not measured or does not apply.
+
+    Attributes:
+        plan: what becomes of the layer.
+        sqnr_db: signal-to-quantization-noise ratio of the output in dB.
+        saturated: values of the output that were cut off.
+        values: values of the output that were looked at.
+        needed_accumulator_bits: worst case.
+        parameters: kernel and folded bias.
+        multiply_accumulates: for one sample.
+    """
+
+    plan: LayerPlan
+    sqnr_db: float | None = None
+    saturated: int | None = None
+    values: int | None = None
+    needed_accumulator_bits: int | None = None
+    parameters: int = 0
+    multiply_accumulates: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the row as plain values."""
+        row = {key: value for key, value in asdict(self).items() if key != "plan"}
+        plan = asdict(self.plan) | {"treatment": self.plan.treatment.value}
+        return plan | row
+
+
+@dataclass
+class LayerReport:
+    """The layer table, what each rule matched, and for each batch normalization that stays, why."""
+
+    rows: list[LayerRow]
+    rule_matches: dict[str, int] = field(default_factory=dict)
+    kept_batchnorms: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of `layers.json`."""
+        return {
+            "layers": [row.to_json() for row in self.rows],
+            "rules": self.rule_matches,
+            "batch_normalizations_kept": self.kept_batchnorms,
+            "notes": self.notes,
+        }
+
+    @property
+    def quantized(self) -> int:
+        """How many layers compute with integers, those that pass them through included."""
+        return sum(row.plan.treatment is not Treatment.float for row in self.rows)
+
+
+def layer_report(
+    result: QuantizationResult, folding: FoldingPlan, noise: dict[str, LayerNoise] | None = None
+) -> LayerReport:
+    """Makes the report of a quantized model.
+
+    Args:
+        result: the quantized model with its plans.
+        folding: what was folded.
+        noise: as `measure_noise` gives it; without it, as for a dry run, nothing that needs data is reported.
+    """
+    rows = [_row(plan, result.model, noise) for plan in result.plans]
+    notes = list(result.notes)
+    for row in rows:
+        needed, buffer = row.needed_accumulator_bits, row.plan.buffer_bits
+        if needed and buffer and needed > buffer:
+            notes.append(f"{row.plan.name} may need {needed} accumulator bits, and saturates at its {buffer}")
+    return LayerReport(rows, result.rule_matches, folding.kept, notes)
+
+
+def _row(plan: LayerPlan, model: keras.Model, noise: dict[str, LayerNoise] | None) -> LayerRow:
+    layer = model.get_layer(plan.name) if any(layer.name == plan.name for layer in model.layers) else None
+    row = LayerRow(plan)
+    if layer is None:
+        return row
+    cost = layer_cost(layer)
+    row.parameters, row.multiply_accumulates = cost.parameters, cost.multiply_accumulates
+    if noise is not None and isinstance(layer, QuantizedLinear):
+        row.needed_accumulator_bits = needed_accumulator_bits(layer)
+    if noise is not None and plan.name in noise:
+        measured = noise[plan.name]
+        row.sqnr_db, row.saturated, row.values = measured.sqnr_db, measured.saturated, measured.values
+    return row
