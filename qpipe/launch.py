@@ -97,6 +97,7 @@ def execute(config: JobConfig, *, warnings: Sequence[str], command: list[str]) -
     for warning in warnings:
         log.warning(warning)
     try:
+        check_sources(config)
         import_tensorflow()
         from qpipe.pipeline import run_job
 
@@ -108,6 +109,19 @@ def execute(config: JobConfig, *, warnings: Sequence[str], command: list[str]) -
         trace.write_text(traceback.format_exc(), encoding="utf-8")
         error.add_note(f"the stack trace is in {trace}")
         raise
+
+
+def check_sources(config: JobConfig) -> None:
+    """Checks names and files of model and data, before anything heavy is imported.
+
+    Raises:
+        QpipeError: one of them is unknown, missing, unreadable or foreign.
+    """
+    from qpipe.data import check_data_source
+    from qpipe.models import check_model_source
+
+    check_model_source(config.model)
+    check_data_source(config.data)
 
 
 def command_line(overrides: Sequence[str], config_dir: Path | None) -> list[str]:

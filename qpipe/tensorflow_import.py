@@ -16,7 +16,7 @@ def import_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
-        import tensorflow  # noqa: F401
+        import tensorflow
 
         return
     sys.stderr.flush()

@@ -79,6 +79,9 @@ class ApplicationModel(ModelConfig):
     """What the builder's own `weights` takes: null, `imagenet`, or the path of a weights file."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the builder, such as `alpha: 0.25`."""
+    batchnorm_momentum: float | None = None
+    """Momentum of the moving statistics of all batch normalizations; null keeps the network's own (mostly 0.99,
+    which needs some thousand training steps to settle)."""
 
 
 @dataclass(kw_only=True)

@@ -11,6 +11,7 @@ from omegaconf import MISSING
 from qpipe.config.quantizer_validation import validate_quantizer
 from qpipe.config.ranges import choice, fraction, patterns, positive, refuse, whole
 from qpipe.config.schema import (
+    ApplicationModel,
     DataConfig,
     FoldingConfig,
     JobConfig,
@@ -42,6 +43,8 @@ def validate(config: JobConfig) -> list[str]:
     if not config.runs_dir.strip():
         refuse("runs_dir", config.runs_dir, "give a folder")
     whole("seed", config.seed, 0, LARGEST_SEED)
+    if isinstance(config.model, ApplicationModel) and config.model.batchnorm_momentum is not None:
+        fraction("model.batchnorm_momentum", config.model.batchnorm_momentum, 0.0, 1.0)
     _validate_data(config.data)
     _validate_stage("training.float", config.training.float)
     _validate_stage("training.qat", config.training.qat)

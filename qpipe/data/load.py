@@ -7,11 +7,22 @@ import numpy as np
 from qpipe.config.schema import DataConfig, DigitsData, NpzData
 from qpipe.data.dataset import Dataset
 from qpipe.data.digits import load_digits
-from qpipe.data.npz import load_npz
+from qpipe.data.npz import check_file, load_npz
 from qpipe.data.part import SourceParts
-from qpipe.data.preprocess import Preprocessor
+from qpipe.data.preprocess import Preprocessor, check_preprocess
 from qpipe.data.split import split_parts
 from qpipe.errors import DataError
+
+
+def check_data_source(config: DataConfig) -> None:
+    """Checks what can be checked before anything is loaded: names and files.
+
+    Raises:
+        DataError: the source is missing, unreadable or foreign, or its preprocessing is unknown.
+    """
+    check_preprocess(config)
+    if isinstance(config, NpzData):
+        check_file(config)
 
 
 def load_dataset(config: DataConfig, *, seed: int) -> Dataset:

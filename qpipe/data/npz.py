@@ -34,6 +34,15 @@ def load_npz(config: NpzData) -> SourceParts:
         )
 
 
+def check_file(config: NpzData) -> None:
+    """Checks that the file is there and an `.npz` file, without reading its arrays.
+
+    Raises:
+        DataError: it is missing, unreadable or foreign.
+    """
+    _open(Path(config.path).expanduser()).close()
+
+
 def _open(path: Path) -> np.lib.npyio.NpzFile:
     if not path.exists():
         raise DataError(f"data.path={path} does not exist (absolute path: {path.resolve()}).")

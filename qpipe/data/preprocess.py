@@ -24,6 +24,17 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 _CHUNK = 1024
 
 
+def check_preprocess(config: DataConfig) -> None:
+    """Checks the name in `data.preprocess`.
+
+    Raises:
+        DataError: there is no such scaling and no such module of `keras.applications`.
+    """
+    allowed = (*OWN_SCALINGS, *preprocess_names())
+    if config.preprocess not in allowed:
+        raise DataError(f"data.preprocess='{config.preprocess}' is unknown; {nearest(config.preprocess, allowed)}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocessor:
     """Turns stored images into what the model receives.
@@ -54,9 +65,7 @@ class Preprocessor:
                 f"data.channels={channels}, but the images have {stored} channels: "
                 "only 1 to 3 (repeated) and 3 to 1 (luminance) can be converted."
             )
-        allowed = (*OWN_SCALINGS, *preprocess_names())
-        if config.preprocess not in allowed:
-            raise DataError(f"data.preprocess='{config.preprocess}' is unknown; {nearest(config.preprocess, allowed)}")
+        check_preprocess(config)
         size = tuple(config.image_size) if config.image_size else (height, width)
         preprocessor = cls(
             image_shape=(height, width, stored), size=(size[0], size[1]), channels=channels, scaling=config.preprocess

@@ -63,13 +63,15 @@ def plan_folding(graph: Graph, config: FoldingConfig) -> FoldingPlan:
     for node in graph.nodes:
         if not isinstance(node.operation, keras.layers.BatchNormalization):
             continue
-        reason = why_not_foldable(graph, node) or _why_not_selected(node.inputs[0].producer.name, config)
+        reason = why_not_foldable(graph, node) or _why_not_selected(node.inputs[0].source.name, config)
         if reason:
             plan.kept[node.name] = reason
             continue
         follower = graph.only_consumer(node)
-        absorbs = follower is not None and activation_of_layer(follower.operation) and graph.calls(follower.operation) == 1
-        plan.folds.append(Fold(node.inputs[0].producer, node, follower if absorbs else None))
+        absorbs = (
+            follower is not None and activation_of_layer(follower.operation) and graph.calls(follower.operation) == 1
+        )
+        plan.folds.append(Fold(node.inputs[0].source, node, follower if absorbs else None))
     return plan
 
 
@@ -168,7 +170,7 @@ def _check_selectors(graph: Graph, linear: list[Node], config: FoldingConfig) ->
             if selector != "*":
                 require_match(selector, names, f"{key}[{index}]", "convolution or dense layer")
     foldable = {
-        node.inputs[0].producer.name
+        node.inputs[0].source.name
         for node in graph.nodes
         if isinstance(node.operation, keras.layers.BatchNormalization) and why_not_foldable(graph, node) is None
     }
@@ -176,7 +178,8 @@ def _check_selectors(graph: Graph, linear: list[Node], config: FoldingConfig) ->
         if is_exact(selector) and selector not in foldable:
             raise ConfigError(
                 f"folding.layers[{index}]: {selector!r} has no batch normalization that may fold into it "
-                f"({_why_layer_does_not_fold(graph, selector)}); layers that fold: {', '.join(sorted(foldable)) or 'none'}"
+                f"({_why_layer_does_not_fold(graph, selector)}); layers that fold: "
+                + (", ".join(sorted(foldable)) or "none")
             )
 
 

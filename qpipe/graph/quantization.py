@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import count
 
 import keras
 
@@ -81,6 +82,7 @@ class QuantizationRewrite:
         self._quantizers: dict[int, OutputQuantizer] = {}
         self._boundaries: dict[tuple[int, type], object] = {}
         self._fused: set[int] = set()
+        self._names = {*graph.input_names, *(node.name for node in graph.nodes)}
 
     def run(self) -> keras.Model:
         """Rewrites every node and returns the quantized model."""
@@ -115,7 +117,7 @@ class QuantizationRewrite:
             return self.rebuild.tensor(edge)
         key = (id(edge), Dequantize)
         if key not in self._boundaries:
-            name = f"{quantizer.name}_dequantize"
+            name = self._unused_name(f"{quantizer.name}_dequantize")
             self._boundaries[key] = Dequantize(quantizer, name=name)(self.rebuild.tensor(edge))
         return self._boundaries[key]
 
@@ -164,24 +166,33 @@ class QuantizationRewrite:
             self.rebuild.copy(node, self.real)
         elif keeps_quantizer(node.operation):
             plan.treatment = Treatment.keeps
+            self.quantized(node.inputs[0])
             self.rebuild.copy(node)
-            self._quantizers[id(node.outputs[0])] = self.quantizer_of(node.inputs[0])
+            self.set(node.outputs[0], self.rebuild.tensor(node.outputs[0]), self.quantizer_of(node.inputs[0]))
         else:
             TREATMENTS[type(node.operation)].apply(self, node, settings, plan)
 
     def _quantize_real(self, edge: Edge):
-        if self._is_input(edge):
+        if self.is_input(edge):
             name, config, signed = self._input_name(edge), self.config.input, True
         else:
-            producer = edge.producer
+            producer = edge.source
             name, config = producer.name, settings_of(producer.name, self.config).output
             activation = getattr(producer.operation, "activation", None)
             function = getattr(activation, "__name__", type(producer.operation).__name__.lower())
             signed = function not in NON_NEGATIVE
         quantizer = output_quantizer(config, name, signed=signed, ema_freeze_delay=self.ema_freeze_delay)
-        return quantizer, Quantize(quantizer, name=f"{name}_quantize")(self.rebuild.tensor(edge))
+        layer = Quantize(quantizer, name=self._unused_name(f"{name}_quantize"))
+        return quantizer, layer(self.rebuild.tensor(edge))
 
-    def _is_input(self, edge: Edge) -> bool:
+    def _unused_name(self, name: str) -> str:
+        """Returns `name`, numbered where a layer has it already, and takes note of it."""
+        numbered = (name if index == 0 else f"{name}_{index}" for index in count())
+        unused = next(candidate for candidate in numbered if candidate not in self._names)
+        self._names.add(unused)
+        return unused
+
+    def is_input(self, edge: Edge) -> bool:
         """Whether `edge` is an input of the model, possibly rescaled or normalized."""
         while edge.producer is not None and isinstance(
             edge.producer.operation, keras.layers.Rescaling | keras.layers.Normalization

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import keras
@@ -17,7 +18,7 @@ class Rebuild:
     def __init__(self, graph: Graph):
         self.graph = graph
         self._tensors: dict[int, Any] = {}
-        self._copies: dict[int, keras.layers.Layer] = {}
+        self._copies: dict[int, Any] = {}
         self._weighted: set[int] = set()
         self._inputs = {
             id(edge): keras.Input(batch_shape=edge.shape, dtype=edge.dtype, name=name)
@@ -46,7 +47,7 @@ class Rebuild:
         )
         operation = self._copy_of(node)
         outputs = tree.flatten(operation(*args, **kwargs))
-        if operation is not node.operation and id(operation) not in self._weighted:
+        if isinstance(operation, keras.layers.Layer) and id(operation) not in self._weighted:
             operation.set_weights(node.operation.get_weights())
             self._weighted.add(id(operation))
         for edge, output in zip(node.outputs, outputs, strict=True):
@@ -60,13 +61,21 @@ class Rebuild:
 
     def _copy_of(self, node: Node):
         operation = node.operation
-        if not isinstance(operation, keras.layers.Layer):
-            return operation
         if id(operation) not in self._copies:
-            copy = type(operation).from_config(operation.get_config() | {"name": node.name})
-            copy.trainable = operation.trainable
-            self._copies[id(operation)] = copy
+            self._copies[id(operation)] = _copy_of_operation(operation, node.name)
         return self._copies[id(operation)]
+
+
+def _copy_of_operation(operation, name: str):
+    """Returns a copy called `name`; of a layer that is not a Lambda without the weights."""
+    if isinstance(operation, keras.layers.Layer) and not isinstance(operation, keras.layers.Lambda):
+        layer = type(operation).from_config(operation.get_config() | {"name": name})
+        layer.trainable = operation.trainable
+        return layer
+    renamed = copy(operation)
+    renamed.name = name
+    renamed._inbound_nodes, renamed._outbound_nodes = [], []
+    return renamed
 
 
 def transfer(source: keras.layers.Layer, target: keras.layers.Layer) -> None:

@@ -19,6 +19,13 @@ class Edge:
     dtype: str
     producer: Node | None = None
 
+    @property
+    def source(self) -> Node:
+        """The node that makes the tensor, where it is known not to be an input."""
+        if self.producer is None:
+            raise ValueError("an input of the model has no source")
+        return self.producer
+
 
 @dataclass(eq=False)
 class Node:
@@ -113,7 +120,8 @@ def _function_of(model):
     if hasattr(model, "_nodes_by_depth"):
         return model
     raise ModelError(
-        f"model {model.name!r} ({type(model).__name__}) has no graph of layers; allowed: Functional and Sequential models"
+        f"model {model.name!r} ({type(model).__name__}) has no graph of layers; "
+        "allowed: Functional and Sequential models"
     )
 
 
@@ -129,11 +137,11 @@ def _write_out(function, environment, graph, outer_kwargs):
                 lambda leaf: environment.get(id(leaf), leaf),
                 (list(keras_node.arguments.args), dict(keras_node.arguments.kwargs)),
             )
+            if "training" in outer_kwargs and getattr(operation, "_call_has_training_arg", False):
+                kwargs.setdefault("training", outer_kwargs["training"])
             if isinstance(operation, keras.Model):
                 _write_out_nested(operation, keras_node, args, kwargs, environment, graph)
                 continue
-            if "training" in outer_kwargs and getattr(operation, "_call_has_training_arg", False):
-                kwargs.setdefault("training", outer_kwargs["training"])
             name = _unique(operation, taken, function.name)
             edges = [Edge(tuple(tensor.shape), tensor.dtype) for tensor in keras_node.outputs]
             structure = tree.pack_sequence_as(keras_node.output_tensors, edges)

@@ -67,7 +67,8 @@ def why_float(rewrite, node: Node, settings: LayerSettings) -> str | None:
     if not settings.quantize:
         return "left in float by a rule"
     if keeps_quantizer(layer):
-        real = rewrite.quantizer_of(node.inputs[0]) is None
+        edge = node.inputs[0]
+        real = rewrite.quantizer_of(edge) is None and not (rewrite.is_input(edge) and edge.dtype == "float32")
         return "its input is in float" if real else None
     if type(layer) not in TREATMENTS:
         return _why_unknown(rewrite, node)
@@ -115,11 +116,11 @@ def _apply_linear(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan)
     quantized = _finish(rewrite, node, last, quantizers, x)
     _describe(plan, quantized, last, node)
     if unfused is not None:
-        name = f"{node.name}_{unfused.__name__}"
-        activation = keras.layers.Activation(unfused, name=name)
+        name = getattr(unfused, "__name__", type(unfused).__name__.lower())
+        activation = keras.layers.Activation(unfused, name=f"{node.name}_{name}")
         rewrite.rebuild.set(last.outputs[0], activation(rewrite.real(last.outputs[0])))
         rewrite.forget(last.outputs[0])
-        plan.reason = f"activation {unfused.__name__!r} stays in float, behind the layer"
+        plan.reason = f"activation {name!r} stays in float, behind the layer"
 
 
 def _apply_batchnorm(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan) -> None:

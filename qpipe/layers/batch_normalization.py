@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from qpipe.layers.batch_statistics import BatchStatistics
@@ -46,6 +48,8 @@ class QuantizedBatchNormalization(BatchStatistics, QuantizedLinear, _Affine):
 
     def __init__(self, quant_config: dict | None = None, activation=None, input_quantizer=None, **kwargs):
         given = {name: kwargs.pop(name) for name in _QUANTIZER_ARGUMENTS if name in kwargs}
+        if given and quant_config:
+            raise ValueError(f"quant_config can't be combined with {sorted(given)}; put them into quant_config")
         given = given or _from_quant_config(dict(quant_config or {}))
         super().__init__(activation=activation, input_quantizer=input_quantizer, **given, **kwargs)
 
@@ -55,7 +59,7 @@ class QuantizedBatchNormalization(BatchStatistics, QuantizedLinear, _Affine):
         if axis not in (-1, len(input_shape) - 1):
             raise ValueError(f"{self.name}: axis={self.axis} of the shape {input_shape} is not the last axis")
         self.build_statistics(input_shape[-1])
-        if self.kernel_quantizer is not None:
+        if self.kernel_quantizer is not None and not self.kernel_quantizer.built:
             self.kernel_quantizer.build((input_shape[-1],))
         self.built = True
 
@@ -74,8 +78,8 @@ class QuantizedBatchNormalization(BatchStatistics, QuantizedLinear, _Affine):
     def call(self, x, training=None):
         y = self.choose(
             training,
-            lambda: self.accumulate(x, *self.factors(*self.batch_moments(x)), training),
-            lambda: self.accumulate(x, *self.folded_weights(), training),
+            lambda: self.accumulate(x, self.factors(*self.batch_moments(x)), training),
+            lambda: self.accumulate(x, self.folded_weights(), training),
         )
         return self.finish(y, training)
 
@@ -85,7 +89,7 @@ _QUANTIZER_ARGUMENTS = ("kernel_quantizer", "bias_quantizer", "output_quantizer"
 
 def _from_quant_config(config: dict) -> dict:
     buffer = config.pop("buffer_bitwidth", 32)
-    a = config.pop("a_quantizer", {})
+    a: dict[str, Any] = config.pop("a_quantizer", {})
     b = config.pop("b_quantizer", {})
     output = config.pop("output_quantizer", None)
     if config:
@@ -94,7 +98,7 @@ def _from_quant_config(config: dict) -> dict:
             "allowed: 'a_quantizer', 'b_quantizer', 'buffer_bitwidth', 'output_quantizer'"
         )
     return {
-        "kernel_quantizer": WeightQuantizer(**{"per_channel": False} | a) if isinstance(a, dict) else a,
+        "kernel_quantizer": WeightQuantizer(**({"per_channel": False} | a)) if isinstance(a, dict) else a,
         "bias_quantizer": AlignedWeightQuantizer(**{"buffer_bitwidth": buffer} | b) if isinstance(b, dict) else b,
         "output_quantizer": OutputQuantizer(**output) if isinstance(output, dict) else output,
         "buffer_bitwidth": buffer,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 from keras import ops
+
+_Layer: Any = keras.layers.Layer if TYPE_CHECKING else object
 
 STATISTICS_ARGUMENTS = (
     "beta_initializer",
@@ -27,11 +31,12 @@ _SERIALIZERS = {
 }
 
 
-class BatchStatistics:
+class BatchStatistics(_Layer):
     """Mix-in that owns gamma, beta, the moving statistics and the count of training steps.
 
     Batch statistics are in use while the layer is called for training, is trainable, and has counted fewer
-    than `ema_freeze_delay` training steps; from then on the moving statistics are constant.
+    than `ema_freeze_delay` training steps; from then on the moving statistics are constant. The traced graph
+    looks at the count, unless a training loop knows it and sets `known_frozen` before it traces.
 
     Args:
         axis: the channel axis; only the last one is supported.
@@ -68,6 +73,7 @@ class BatchStatistics:
         self.center = center
         self.scale = scale
         self.ema_freeze_delay = None if ema_freeze_delay is not None and ema_freeze_delay < 0 else ema_freeze_delay
+        self.known_frozen: bool | None = None
         for name, value in own.items():
             setattr(self, name, _GETTERS[name.rsplit("_", 1)[1]](value))
 
@@ -83,13 +89,13 @@ class BatchStatistics:
 
     def may_use_batch_statistics(self, training) -> bool:
         """Whether batch statistics are in use, as far as that is known without looking at the step count."""
-        return bool(training) and self.trainable and self.ema_freeze_delay != 0
+        return bool(training) and self.trainable and self.ema_freeze_delay != 0 and not self.known_frozen
 
     def choose(self, training, with_batch, with_moving):
         """Calls the branch that applies; the choice is made before anything is written."""
         if not self.may_use_batch_statistics(training):
             return with_moving()
-        if self.ema_freeze_delay is None:
+        if self.ema_freeze_delay is None or self.known_frozen is False:
             return with_batch()
         return ops.cond(self.steps < self.ema_freeze_delay, with_batch, with_moving)
 

@@ -47,7 +47,7 @@ class BatchnormFolding(BatchStatistics):
         y = self.choose(
             training,
             lambda: self._with_batch_statistics(x, training),
-            lambda: self.accumulate(x, *self.folded_weights(), training),
+            lambda: self.accumulate(x, self.folded_weights(), training),
         )
         return self.finish(y, training)
 
@@ -60,11 +60,11 @@ class BatchnormFolding(BatchStatistics):
         scale, shift = self.factors(mean, variance)
         bias = self._folded_bias(scale, shift)
         if self.folding_mode == "batch_stats_folding":
-            return self.accumulate(x, self._scaled_kernel(scale), bias, training)
+            return self.accumulate(x, (self._scaled_kernel(scale), bias), training)
         moving_mean, moving_variance = self.moving_moments()
         moving_scale, _ = self.factors(moving_mean, moving_variance)
         correction = ops.sqrt(moving_variance + self.epsilon) * ops.rsqrt(variance + self.epsilon)
-        return self.accumulate(x, self._scaled_kernel(moving_scale), bias, training, correction)
+        return self.accumulate(x, (self._scaled_kernel(moving_scale), bias), training, correction)
 
     def _scaled_kernel(self, scale):
         shape = [self.kernel.shape[axis] for axis in self.channel_axes]

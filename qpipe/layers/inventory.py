@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from qpipe.layers.batch_statistics import BatchStatistics
 from qpipe.layers.boundary import Quantize
 from qpipe.layers.linear import QuantizedLinear
 from qpipe.quantizers import OutputQuantizer
@@ -22,3 +23,10 @@ def output_quantizers(model: keras.Model) -> dict[str, OutputQuantizer]:
         if isinstance(quantizer, OutputQuantizer):
             found[layer.name] = quantizer
     return found
+
+
+def freezing_parts(model: keras.Model) -> list[BatchStatistics | OutputQuantizer]:
+    """Returns what freezes after `ema_freeze_delay` training steps: statistics and tracked ranges."""
+    statistics = [layer for layer in model.layers if isinstance(layer, BatchStatistics)]
+    parts: list[BatchStatistics | OutputQuantizer] = [*statistics, *output_quantizers(model).values()]
+    return [part for part in parts if part.ema_freeze_delay is not None]

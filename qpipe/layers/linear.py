@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 from keras import ops
@@ -12,6 +12,8 @@ from qpipe.layers.activations import fused_bounds
 from qpipe.quantizers import AlignedWeightQuantizer
 from qpipe.quantizers.observation import Arithmetic, current_observation
 from qpipe.quantizers.serialization import restore, serialize
+
+_Layer: Any = keras.layers.Layer if TYPE_CHECKING else object
 
 
 class IntegerWeights(NamedTuple):
@@ -28,7 +30,7 @@ def runs_on_integers(training) -> bool:
     return not training and (observation is None or observation.arithmetic is Arithmetic.integer)
 
 
-class QuantizedLinear:
+class QuantizedLinear(_Layer):
     """Mix-in for layers of the form activation(op(x, kernel) + bias).
 
     In training the layer works on real values that lie on the quantizers' grids. At inference, once it is
@@ -87,18 +89,18 @@ class QuantizedLinear:
         return self.kernel, self.bias
 
     def call(self, x, training=None):
-        return self.finish(self.accumulate(x, *self.folded_weights(), training), training)
+        return self.finish(self.accumulate(x, self.folded_weights(), training), training)
 
-    def accumulate(self, x, kernel, bias, training, correction=None):
+    def accumulate(self, x, weights, training, correction=None):
         """Returns op(x, kernel) + bias: integers in inference on integers, else real values.
 
         Args:
             x: input tensor, integers relative to their zero point or real values.
-            kernel: float kernel.
-            bias: float bias of shape (channels,), or None.
+            weights: float kernel, and float bias of shape (channels,) or None.
             training: as in `call`.
             correction: factor per channel between product and bias, real values only.
         """
+        kernel, bias = weights
         if self._connected and runs_on_integers(training):
             integers = self.integer_weights(kernel, bias)
             kernel, bias = integers.kernel, integers.bias
@@ -144,7 +146,7 @@ class QuantizedLinear:
         channels = math.prod(self.kernel.shape[axis] for axis in self.channel_axes)
         return math.prod(self.kernel.shape) // channels
 
-    channel_axes = (-1,)
+    channel_axes: tuple[int, ...] = (-1,)
 
     def fix_scales(self) -> None:
         """Stores the kernel's scale; it does not follow the weights any more."""
@@ -190,7 +192,9 @@ class QuantizedLinear:
 
     def _saturate(self, accumulator):
         """Saturates to the buffer, where the products alone can leave it."""
-        worst = self.products_per_output * self.input_quantizer.largest_magnitude * self.kernel_quantizer.integers.highest
+        worst = (
+            self.products_per_output * self.input_quantizer.largest_magnitude * self.kernel_quantizer.integers.highest
+        )
         limit = 2 ** (self.buffer_bitwidth - 1)
         if worst < limit and self.buffer_bitwidth >= 32:
             return accumulator

@@ -1,6 +1,6 @@
 """Models: from a `qpipe.config.schema.ModelConfig` to a Keras model that fits the data, and the float-model cache."""
 
-from qpipe.models.build import build_model
+from qpipe.models.build import build_model, check_model_source
 from qpipe.models.cache import CachedModel, FloatModelCache
 
-__all__ = ["CachedModel", "FloatModelCache", "build_model"]
+__all__ = ["CachedModel", "FloatModelCache", "build_model", "check_model_source"]

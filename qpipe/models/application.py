@@ -34,6 +34,31 @@ def build_application(config: ApplicationModel, *, input_shape: tuple[int, int, 
     Raises:
         ModelError: an unknown name or argument, missing weights, or a value that the builder refuses.
     """
+    check_application(config)
+    import keras
+
+    builder = getattr(keras.applications, config.application)
+    _check_arguments(builder, config)
+    try:
+        model = builder(input_shape=input_shape, classes=classes, weights=config.weights, **config.arguments)
+    except Exception as error:
+        raise ModelError(
+            f"keras.applications.{config.application} refuses input_shape={input_shape}, classes={classes}, "
+            f"weights={config.weights}, arguments={config.arguments}: {first_sentence(error)}."
+        ) from error
+    if config.batchnorm_momentum is not None:
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = config.batchnorm_momentum
+    return model
+
+
+def check_application(config: ApplicationModel) -> None:
+    """Checks what can be checked without Keras: the network's name, and that a weights file exists.
+
+    Raises:
+        ModelError: `keras.applications` has no such network, or there is no such file.
+    """
     names = builder_names()
     if config.application not in names:
         raise ModelError(
@@ -44,17 +69,6 @@ def build_application(config: ApplicationModel, *, input_shape: tuple[int, int, 
         raise ModelError(
             f"model.weights={config.weights} is neither null, nor imagenet, nor the path of a file that exists."
         )
-    import keras
-
-    builder = getattr(keras.applications, config.application)
-    _check_arguments(builder, config)
-    try:
-        return builder(input_shape=input_shape, classes=classes, weights=config.weights, **config.arguments)
-    except Exception as error:
-        raise ModelError(
-            f"keras.applications.{config.application} refuses input_shape={input_shape}, classes={classes}, "
-            f"weights={config.weights}, arguments={config.arguments}: {first_sentence(error)}."
-        ) from error
 
 
 def _check_arguments(builder: Callable[..., Any], config: ApplicationModel) -> None:

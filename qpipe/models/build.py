@@ -6,12 +6,24 @@ from typing import TYPE_CHECKING
 
 from qpipe.config.schema import ApplicationModel, FileModel, ModelConfig
 from qpipe.errors import ModelError
-from qpipe.models.application import build_application
+from qpipe.models.application import build_application, check_application
 from qpipe.models.fit import check_fit
-from qpipe.models.saved_file import load_file
+from qpipe.models.saved_file import check_file, load_file
 
 if TYPE_CHECKING:
     import keras
+
+
+def check_model_source(config: ModelConfig) -> None:
+    """Checks what can be checked without Keras: names and files.
+
+    Raises:
+        ModelError: the model is unknown, missing, unreadable or foreign.
+    """
+    if isinstance(config, ApplicationModel):
+        check_application(config)
+    elif isinstance(config, FileModel):
+        check_file(config)
 
 
 def build_model(config: ModelConfig, *, input_shape: tuple[int, int, int], classes: int) -> keras.Model:

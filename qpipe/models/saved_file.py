@@ -25,8 +25,8 @@ def load_file(config: FileModel) -> keras.Model:
     Raises:
         ModelError: the file is missing, unreadable, truncated, foreign or, unless trusted, holds code.
     """
+    check_file(config)
     path = Path(config.path).expanduser()
-    _check_is_keras_file(path)
     import keras
 
     import qpipe.layers  # noqa: F401  (registers our layers, so that files with them load)
@@ -42,7 +42,13 @@ def load_file(config: FileModel) -> keras.Model:
         raise ModelError(f"model.path={path} can't be loaded by Keras: {first_sentence(error)}.") from error
 
 
-def _check_is_keras_file(path: Path) -> None:
+def check_file(config: FileModel) -> None:
+    """Checks what can be checked without Keras: that the file is there, whole, and a `.keras` file.
+
+    Raises:
+        ModelError: it is missing, unreadable, truncated or foreign.
+    """
+    path = Path(config.path).expanduser()
     if not path.exists():
         raise ModelError(f"model.path={path} does not exist (absolute path: {path.resolve()}).")
     if path.is_dir():

@@ -19,3 +19,15 @@ def read_now(variable):
         return keras.ops.convert_to_numpy(variable)
     except Exception:
         return None
+
+
+def as_tensor(value):
+    """Returns the value of a variable, number or tensor as a tensor.
+
+    With TensorFlow `keras.ops.convert_to_tensor` hands variables through, which custom gradients refuse.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(keras.ops.convert_to_tensor(value))
+    return keras.ops.convert_to_tensor(value)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from keras import ops
 
 from qpipe.numerics import round_half_even
+from qpipe.quantizers.backend import as_tensor
 
 
-@ops.custom_gradient
 def fake_quantize(x, scale, lowest, highest):
     """Moves real values onto the grid scale * {lowest, ..., highest}.
 
@@ -23,6 +23,11 @@ def fake_quantize(x, scale, lowest, highest):
     Returns:
         Tensor of the shape of `x`.
     """
+    return _fake_quantize(*(as_tensor(argument) for argument in (x, scale, lowest, highest)))
+
+
+@ops.custom_gradient
+def _fake_quantize(x, scale, lowest, highest):
     rounded = round_half_even(x / scale)
     integers = ops.clip(rounded, lowest, highest)
 

@@ -63,6 +63,7 @@ class OutputQuantizer(keras.layers.Layer):
         self.momentum = momentum
         self.ema_freeze_delay = ema_freeze_delay
         self.fixed = fixed
+        self.known_frozen: bool | None = None
         self.integers = integer_range(bitwidth, signed=symmetric and signed)
         self.low = self._state("low", 0.0)
         self.high = self._state("high", 0.0)
@@ -178,9 +179,9 @@ class OutputQuantizer(keras.layers.Layer):
         return ops.sum(ops.cast(below | above, "int32"))
 
     def _tracked_parameters(self, x, bounds):
-        if self.ema_freeze_delay is None:
+        if self.ema_freeze_delay is None or self.known_frozen is False:
             return self._move(x, bounds)
-        if self.ema_freeze_delay <= 0:
+        if self.ema_freeze_delay <= 0 or self.known_frozen:
             return self.parameters()
         return ops.cond(
             self.steps < self.ema_freeze_delay,

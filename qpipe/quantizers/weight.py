@@ -118,9 +118,7 @@ class WeightQuantizer(keras.layers.Layer):
         }
 
     def _scale_for(self, maximum):
-        return scale_for_maximum(
-            maximum, self.integers.highest, power_of_two=self.scale_kind == "power_of_two"
-        )
+        return scale_for_maximum(maximum, self.integers.highest, power_of_two=self.scale_kind == "power_of_two")
 
     def _per_kernel(self, per_channel):
         """Brings one value per output channel to the shape of the scale."""

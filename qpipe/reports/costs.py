@@ -22,7 +22,9 @@ class LayerCost:
 def layer_cost(layer: keras.layers.Layer) -> LayerCost:
     """Returns the cost of one layer for one sample; a layer in float counts 4 bytes for each parameter."""
     if not isinstance(layer, QuantizedLinear) or layer.kernel_quantizer is None:
-        return LayerCost(layer.count_params(), 4 * layer.count_params(), 0) if _has_weights(layer) else LayerCost(0, 0, 0)
+        return (
+            LayerCost(layer.count_params(), 4 * layer.count_params(), 0) if _has_weights(layer) else LayerCost(0, 0, 0)
+        )
     kernel, bias = layer.folded_weights()
     kernel_size = math.prod(kernel.shape)
     bias_size = 0 if bias is None else math.prod(bias.shape)

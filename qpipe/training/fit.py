@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import keras
+import numpy as np
 
 from qpipe.config.schema import TrainingStage
 from qpipe.data import Dataset
+from qpipe.training.freeze import FreezeByRetracing
 from qpipe.training.optimizer import make_optimizer
 
 EVALUATION_BATCH = 256
@@ -45,12 +47,13 @@ def fit(
         metrics=["accuracy"],
         jit_compile=False,
     )
+    _create_variables(model, dataset)
     history = model.fit(
         dataset.training_batches(stage.batch_size, seed=seed, epochs=stage.epochs),
         epochs=stage.epochs,
         steps_per_epoch=steps_per_epoch,
         validation_data=dataset.evaluation_batches("validation", EVALUATION_BATCH),
-        callbacks=[_Report(on_batch, on_epoch, steps)],
+        callbacks=[FreezeByRetracing(), _Report(on_batch, on_epoch, steps)],
         shuffle=False,
         verbose=0,
     )
@@ -62,6 +65,16 @@ def gives_probabilities(model: keras.Model) -> bool:
     activation = getattr(model.outputs[0]._keras_history.operation, "activation", None)
     last = model.outputs[0]._keras_history.operation
     return activation is keras.activations.softmax or isinstance(last, keras.layers.Softmax)
+
+
+def _create_variables(model: keras.Model, dataset: Dataset) -> None:
+    """Creates the variables of optimizer, loss and metrics, so that the training step is traced once, not twice."""
+    model.optimizer.build(model.trainable_variables)
+    labels = dataset.labels("train")[:1]
+    outputs = np.full((1, dataset.classes), 1.0 / dataset.classes, "float32")
+    model.compute_loss(y=labels, y_pred=outputs)
+    model.compute_metrics(None, labels, outputs)
+    model.reset_metrics()
 
 
 class _Report(keras.callbacks.Callback):

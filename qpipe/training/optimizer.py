@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import keras
 
@@ -21,7 +22,7 @@ def make_optimizer(stage: TrainingStage, steps: int, where: str) -> keras.optimi
     Raises:
         ConfigError: if Keras has no such optimizer.
     """
-    known = {
+    known: dict[str, Any] = {
         name.lower(): kind
         for name, kind in vars(keras.optimizers).items()
         if inspect.isclass(kind)
@@ -30,7 +31,9 @@ def make_optimizer(stage: TrainingStage, steps: int, where: str) -> keras.optimi
     }
     kind = known.get(stage.optimizer.lower())
     if kind is None:
-        raise ConfigError(f"{where}.optimizer: unknown optimizer {stage.optimizer!r}; {nearest(stage.optimizer, known)}")
+        raise ConfigError(
+            f"{where}.optimizer: unknown optimizer {stage.optimizer!r}; {nearest(stage.optimizer, known)}"
+        )
     return kind(learning_rate=_learning_rate(stage, steps))
 
 

@@ -33,7 +33,7 @@ def test_add_rounds_once(activation, symmetric, ranged, rng):
 def test_add_in_training_lies_on_the_grid(ranged, rng):
     output = ranged(-4.0, 4.0)
     output.fix()
-    y = np.array(QAdd([ranged(), ranged()], output)(rng.normal(size=(2, *SHAPE)).astype("float32"), training=True))
+    y = np.array(QAdd([ranged(), ranged()], output)(list(rng.normal(size=(2, *SHAPE)).astype("float32")), training=True))
     steps = np.rint(y / np.float32(output.scale))
     np.testing.assert_array_equal(steps.astype("float32") * np.float32(output.scale), y)
 

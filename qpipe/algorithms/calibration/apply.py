@@ -24,7 +24,7 @@ class _Seen:
 
     lows: list[float] = field(default_factory=list)
     highs: list[float] = field(default_factory=list)
-    counts: np.ndarray | None = None
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, "int64"))
 
     @property
     def edges(self) -> np.ndarray:
@@ -116,8 +116,7 @@ def _observe_histograms(model, samples, batch_size, seen) -> None:
 
     for batch in _batches(samples, batch_size):
         for quantizer, counts in zip(wanted, histograms(batch), strict=True):
-            record = seen[quantizer]
-            record.counts = counts.numpy().astype("int64") + (0 if record.counts is None else record.counts)
+            seen[quantizer].counts += counts.numpy()
 
 
 def _range_of(quantizer: OutputQuantizer, record: _Seen) -> tuple[float, float]:

@@ -41,9 +41,7 @@ def percentile_range(counts: np.ndarray, edges: np.ndarray, percentile: float = 
     return float(edges[first]), float(edges[min(last + 1, len(edges) - 1)])
 
 
-def mse_range(
-    counts: np.ndarray, edges: np.ndarray, integers: IntegerRange, *, symmetric: bool
-) -> tuple[float, float]:
+def mse_range(counts: np.ndarray, edges: np.ndarray, integers: IntegerRange, *, symmetric: bool) -> tuple[float, float]:
     """Returns the share of the full range with the least squared quantization error over a histogram.
 
     Args:
