@@ -25,6 +25,9 @@ class ModelError(QpipeError):
 class QuantizationError(QpipeError):
     """A layer or tensor that can't be quantized as asked."""
 
+    _keras_call_info_injected = True
+    """Keras leaves the message of an error with this mark as it is, where a layer's call raises it."""
+
 
 class TrackingError(QpipeError):
     """A tracking server that does not answer or refuses."""

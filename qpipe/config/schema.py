@@ -89,9 +89,11 @@ class FileModel(ModelConfig):
     """A saved `.keras` file."""
 
     path: str = MISSING
+    """Path of the file, relative to the working folder."""
     trusted: bool = False
     """Whether Python code inside the file (Lambda layers) may run."""
     train: bool = False
+    """Whether `training.float` trains the loaded weights on; false uses them as they are."""
 
 
 # Data ---------------------------------------------------------------------------------------------
@@ -139,11 +141,17 @@ class NpzKeys:
     """Names of the arrays inside an `.npz` file; a null part is split off from the training part."""
 
     x_train: str = "x_train"
+    """Training images."""
     y_train: str = "y_train"
+    """Training labels."""
     x_validation: str | None = None
+    """Validation images."""
     y_validation: str | None = None
+    """Validation labels."""
     x_test: str | None = "x_test"
+    """Test images."""
     y_test: str | None = "y_test"
+    """Test labels."""
 
 
 @dataclass(kw_only=True)
@@ -151,7 +159,9 @@ class NpzData(DataConfig):
     """Arrays of an `.npz` file: images (samples, height, width[, channels]) and integer labels (samples,)."""
 
     path: str = MISSING
+    """Path of the file, relative to the working folder."""
     keys: NpzKeys = field(default_factory=NpzKeys)
+    """Which array of the file is which."""
 
 
 # Training, method, folding ------------------------------------------------------------------------
@@ -162,11 +172,15 @@ class TrainingStage:
     """One training stage."""
 
     epochs: int = 10
+    """Passes over the training part; 0 trains nothing."""
     batch_size: int = 64
+    """Samples per training step; the last step of an epoch takes what is left."""
     optimizer: str = "adam"
     """Name of a Keras optimizer: `adam`, `sgd`, `rmsprop`, `adamw`, ..."""
     learning_rate: float = 1e-3
+    """Learning rate at its highest."""
     schedule: Schedule = Schedule.cosine
+    """`constant`, or `cosine`: from `learning_rate` down to zero over the stage."""
     warmup_fraction: float = 0.0
     """Share of the steps over which the learning rate rises linearly from zero."""
 
@@ -176,7 +190,9 @@ class TrainingConfig:
     """Training of the float model, and of the quantized one."""
 
     float: TrainingStage = field(default_factory=TrainingStage)
+    """Training of the float model; not used where `model.train` is false."""
     qat: TrainingStage = field(default_factory=TrainingStage)
+    """Training of the quantized model; not used with `method=ptq`."""
 
 
 @dataclass(kw_only=True)
@@ -184,6 +200,7 @@ class MethodConfig:
     """How the quantized model is obtained."""
 
     name: MethodName = MISSING
+    """`qat` trains the quantized model, `ptq` calibrates it only."""
 
 
 @dataclass(kw_only=True)
@@ -193,7 +210,9 @@ class FoldingConfig:
     layers: list[str] = field(default_factory=lambda: ["*"])
     """Linear layers by exact name, glob, or `re:` pattern (full match)."""
     exclude: list[str] = field(default_factory=list)
+    """Linear layers that are left out, selected alike."""
     mode: FoldingMode = FoldingMode.ema_stats_folding
+    """Statistics that the kernel is folded with while batch statistics are in use: moving or the batch's."""
     ema_freeze_delay: int | None = None
     """Training steps that use batch statistics before the moving ones are frozen; null never freezes."""
 
@@ -206,9 +225,13 @@ class WeightQuantizerConfig:
     """Quantizer of kernels (and of `a` of a batch normalization that stays)."""
 
     bitwidth: int = 8
+    """2 to 16 bits; the integers are symmetric, -127 to 127 for 8 bits."""
     per_channel: bool = True
+    """Whether every output channel has a scale of its own."""
     range: WeightRange = WeightRange.max
+    """`max` takes the largest magnitude, `mse` clips where the squared error is least."""
     scale: ScaleKind = ScaleKind.float
+    """`float`, or `power_of_two` for fixed point."""
 
 
 @dataclass(kw_only=True)
@@ -224,9 +247,13 @@ class OutputQuantizerConfig:
     """Quantizer of activations: one scale per tensor."""
 
     bitwidth: int = 8
+    """2 to 16 bits."""
     symmetric: bool = False
+    """True: the zero point is 0. False: any integer zero point, and unsigned integers."""
     range: OutputRange = OutputRange.minmax
+    """How calibration chooses the range; training tracks a moving average of the extrema in any case."""
     scale: ScaleKind = ScaleKind.float
+    """`float`, or `power_of_two` for fixed point."""
 
 
 @dataclass(kw_only=True)
@@ -270,6 +297,7 @@ class LayerRule:
     a_quantizer: WeightQuantizerRule | None = None
     b_quantizer: BiasQuantizerRule | None = None
     buffer_bitwidth: int | None = None
+    """Accumulator width of the layer."""
 
 
 @dataclass(kw_only=True)
@@ -277,14 +305,21 @@ class QuantizerConfig:
     """Quantizers of the whole model, and the rules that make exceptions."""
 
     input: OutputQuantizerConfig = field(default_factory=OutputQuantizerConfig)
+    """The model's input."""
     weight: WeightQuantizerConfig = field(default_factory=WeightQuantizerConfig)
+    """Kernels of convolutions and dense layers."""
     bias: BiasQuantizerConfig = field(default_factory=BiasQuantizerConfig)
+    """Their biases, on the accumulator's scale."""
     output: OutputQuantizerConfig = field(default_factory=OutputQuantizerConfig)
+    """Activations."""
     a_quantizer: WeightQuantizerConfig = field(default_factory=lambda: WeightQuantizerConfig(per_channel=False))
+    """Factor `a` of a batch normalization that stays."""
     b_quantizer: BiasQuantizerConfig = field(default_factory=lambda: BiasQuantizerConfig(bitwidth=16))
+    """Offset `b` of a batch normalization that stays."""
     buffer_bitwidth: int | None = None
     """Accumulator width, to which results saturate; null: 32, and 64 where a layer's input has more than 8 bits."""
     layers: list[LayerRule] = field(default_factory=list)
+    """Exceptions for some layers."""
 
 
 # Tracking and the job -----------------------------------------------------------------------------
@@ -297,8 +332,11 @@ class TrackingConfig:
     uri: str | None = None
     """MLflow tracking URI; null is `mlflow.db` (SQLite) in `runs_dir`."""
     experiment: str = "qpipe"
+    """MLflow experiment; it is made where it does not exist."""
     tags: dict[str, str] = field(default_factory=dict)
+    """Tags of the run, any keys: `tracking.tags.board=m7`."""
     log_models: bool = True
+    """Whether the float and the quantized model become logged models that `mlflow.pyfunc` opens."""
     timeout: float = 10.0
     """Seconds that a tracking server has to answer before the job is given up, before any training."""
 
@@ -308,10 +346,14 @@ class JobConfig:
     """The whole job: what `python -m qpipe --cfg job` prints."""
 
     name: str = "qpipe"
+    """Name of the job: of its folder and its MLflow run."""
     seed: int = 0
+    """Decides splits, initial weights, order, augmentation and calibration samples."""
     dry_run: bool = False
     """Print the plan for every layer and stop, without training, calibrating or logging."""
     runs_dir: str = "${oc.env:QPIPE_RUNS,runs}"
+    """Folder for everything that jobs write, relative to the working folder; the environment variable QPIPE_RUNS
+    changes the default."""
     model: ModelConfig = MISSING
     data: DataConfig = MISSING
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -220,14 +220,13 @@ def _why_not_selected(name: str, config: FoldingConfig) -> str | None:
 def _folded_layer(fold: Fold, config: FoldingConfig):
     linear, normalization = fold.linear.operation, fold.batchnorm.operation
     statistics = {name: value for name, value in normalization.get_config().items() if name in BATCHNORM_ARGUMENTS}
-    frozen = not normalization.trainable or fold.batchnorm.kwargs.get("training") is False
     activation = activation_of_layer(fold.activation.operation) if fold.activation else None
     settings = {
         "name": fold.linear.name,
         "activation": activation,
         "folding_mode": config.mode.name,
-        "ema_freeze_delay": 0 if frozen else config.ema_freeze_delay,
+        "ema_freeze_delay": config.ema_freeze_delay if normalization.trainable else 0,
     }
     layer = FOLDED_CLASS[type(linear)].from_config(linear.get_config() | statistics | settings)
-    layer.trainable = linear.trainable
+    layer.trainable = linear.trainable or normalization.trainable
     return layer

@@ -79,8 +79,9 @@ def _copy_of_operation(operation, name: str):
 
 
 def transfer(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
-    """Copies the values of the variables that both layers own under the same name."""
+    """Copies the variables that both layers own under the same name: their values, and whether they are trained."""
     values = {variable.name: variable for variable in source.weights}
     for variable in target._trainable_variables + target._non_trainable_variables:
         if variable.name in values:
             variable.assign(values[variable.name])
+            variable.trainable = values[variable.name].trainable

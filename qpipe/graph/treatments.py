@@ -132,7 +132,6 @@ def _apply_batchnorm(rewrite, node: Node, settings: LayerSettings, plan: LayerPl
     known = ("name", "momentum", "epsilon", "center", "scale", "dtype", *STATISTICS_ARGUMENTS)
     config = {key: value for key, value in node.operation.get_config().items() if key in known}
     output = rewrite.new_output(node.name, settings, signed=fused is None)
-    frozen = not node.operation.trainable or node.kwargs.get("training") is False
     layer = QuantizedBatchNormalization(
         **config | {"name": node.name},
         activation=fused,
@@ -141,8 +140,9 @@ def _apply_batchnorm(rewrite, node: Node, settings: LayerSettings, plan: LayerPl
         output_quantizer=output,
         input_quantizer=input_quantizer,
         buffer_bitwidth=buffer,
-        ema_freeze_delay=0 if frozen else rewrite.ema_freeze_delay,
+        ema_freeze_delay=rewrite.ema_freeze_delay,
     )
+    layer.trainable = node.operation.trainable
     rewrite.set(last.outputs[0], layer(x), output)
     transfer(node.operation, layer)
     _describe(plan, layer, last, node)

@@ -84,6 +84,7 @@ class QuantizedBatchNormalization(BatchStatistics, QuantizedLinear, _Affine):
         return self.finish(y, training)
 
 
+_A_DEFAULTS: dict[str, Any] = {"per_channel": False}
 _QUANTIZER_ARGUMENTS = ("kernel_quantizer", "bias_quantizer", "output_quantizer", "buffer_bitwidth")
 
 
@@ -98,7 +99,7 @@ def _from_quant_config(config: dict) -> dict:
             "allowed: 'a_quantizer', 'b_quantizer', 'buffer_bitwidth', 'output_quantizer'"
         )
     return {
-        "kernel_quantizer": WeightQuantizer(**({"per_channel": False} | a)) if isinstance(a, dict) else a,
+        "kernel_quantizer": WeightQuantizer(**_A_DEFAULTS | a) if isinstance(a, dict) else a,
         "bias_quantizer": AlignedWeightQuantizer(**{"buffer_bitwidth": buffer} | b) if isinstance(b, dict) else b,
         "output_quantizer": OutputQuantizer(**output) if isinstance(output, dict) else output,
         "buffer_bitwidth": buffer,

@@ -182,11 +182,12 @@ class QuantizedLinear(_Layer):
     def _weights_on_grid(self, kernel, bias):
         """Returns the real kernel and bias that the quantizers allow."""
         observation = current_observation()
-        unquantized = observation is not None and observation.arithmetic is Arithmetic.float
-        if unquantized or self.kernel_quantizer is None:
+        arithmetic = None if observation is None else observation.arithmetic
+        if arithmetic is Arithmetic.float or self.kernel_quantizer is None:
             return kernel, bias
         scale = self.weight_scale(kernel, bias)
-        if bias is not None and self.input_quantizer is not None:
+        input_scale_is_known = self.input_quantizer is not None and arithmetic is not Arithmetic.weights
+        if bias is not None and input_scale_is_known:
             bias = self.bias_quantizer.call(bias, ops.reshape(scale, (-1,)) * self.input_quantizer.scale)
         return self.kernel_quantizer.fake(kernel, scale), bias
 

@@ -13,7 +13,7 @@ class Arithmetic(Enum):
     """The arithmetic that a model runs in while it is observed."""
 
     float = "nothing is quantized"
-    weights = "weights are quantized, activations are not"
+    weights = "kernels are quantized; activations, and the biases that need their scales, are not"
     integer = "everything is quantized, as at inference"
 
 

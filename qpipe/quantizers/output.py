@@ -113,7 +113,7 @@ class OutputQuantizer(keras.layers.Layer):
 
     def to_integers(self, x):
         """Returns the integers of real values, relative to the zero point, as a float32 tensor."""
-        return self.requantize(x, 1.0 / self.scale)
+        return self.requantize(x / self.scale, 1.0)
 
     def to_real(self, integers):
         """Returns the real values of integers that are relative to the zero point."""

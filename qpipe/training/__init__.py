@@ -1,6 +1,6 @@
 """Training loops of the float and the quantized model."""
 
-from qpipe.training.fit import fit
 from qpipe.training.freeze import follow_data, freeze
+from qpipe.training.loop import fit
 
 __all__ = ["fit", "follow_data", "freeze"]

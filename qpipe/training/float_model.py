@@ -18,7 +18,7 @@ from qpipe.config.schema import FileModel, JobConfig, ModelConfig
 from qpipe.data import Dataset
 from qpipe.models import FloatModelCache, build_model
 from qpipe.models.saved_file import load_file
-from qpipe.training.fit import fit
+from qpipe.training.loop import fit
 from qpipe.training.seeds import seed_stage
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def randomize():
     """Gives every weight of a model a random value; variances stay positive."""
 
@@ -16,7 +16,9 @@ def randomize():
             if "variance" in weight.name or weight.name == "gamma":
                 weight.assign(random.uniform(0.5, 1.5, weight.shape))
             elif "kernel" in weight.name:
-                weight.assign(random.normal(0, (1.5 if "depthwise" in weight.path else 1.0) / np.sqrt(fan_in), weight.shape))
+                weight.assign(
+                    random.normal(0, (1.5 if "depthwise" in weight.path else 1.0) / np.sqrt(fan_in), weight.shape)
+                )
             else:
                 weight.assign(random.normal(0, 0.3, weight.shape))
         return model
@@ -24,7 +26,7 @@ def randomize():
     return apply
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def assert_same_output():
     """Asserts that two models give the same outputs, to `tolerance` of the largest."""
 

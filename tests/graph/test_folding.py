@@ -182,6 +182,14 @@ def test_trainable_is_kept(randomize):
     assert len(folded.trainable_weights) == len(model.trainable_weights)
 
 
+def test_what_is_trainable_in_one_half_stays_so():
+    for frozen, trainable in (("conv", {"gamma", "beta"}), ("norm", {"kernel"})):
+        model = model_of(chain(conv(use_bias=False), norm()))
+        model.get_layer(frozen).trainable = False
+        folded = fold_batchnorm(model)
+        assert {variable.name for variable in folded.trainable_weights} == trainable
+
+
 # What stays ------------------------------------------------------------------------------------------
 
 
@@ -345,7 +353,9 @@ def test_an_exact_name_that_may_not_fold_says_why_and_lists_the_candidates():
         x = norm("norm_2")(conv("good")(x))
         return norm()(conv("bad", activation="relu")(x)), conv("bare")(x)
 
-    with pytest.raises(ConfigError, match=r"'bad' has no batch normalization .*activation of its own.*layers that fold: good"):
+    with pytest.raises(
+        ConfigError, match=r"'bad' has no batch normalization .*activation of its own.*layers that fold: good"
+    ):
         fold_batchnorm(model_of(build), FoldingConfig(layers=["bad"]))
     with pytest.raises(ConfigError, match=r"no batch normalization follows it"):
         fold_batchnorm(model_of(build), FoldingConfig(layers=["bare"]))
@@ -383,7 +393,11 @@ def test_unfolding_a_quantized_model_is_an_error():
 @pytest.mark.parametrize("name", ["MobileNet", "MobileNetV2"])
 def test_applications(name, randomize, assert_same_output):
     build = getattr(keras.applications, name)
-    arguments = {"alpha": 0.25, "input_shape": (64, 64, 3)} if name == "MobileNet" else {"alpha": 0.35, "input_shape": (32, 32, 3)}
+    arguments = (
+        {"alpha": 0.25, "input_shape": (64, 64, 3)}
+        if name == "MobileNet"
+        else {"alpha": 0.35, "input_shape": (32, 32, 3)}
+    )
     model = randomize(build(**arguments, weights=None, classes=10, classifier_activation=None))
     weights, config = model.get_weights(), model.get_config()
     folded = fold_batchnorm(model)

@@ -81,7 +81,9 @@ def test_a_rule_without_a_match_is_an_error(match, message):
 
 
 def test_an_exact_name_with_a_field_that_its_layer_lacks_is_an_error():
-    with pytest.raises(ConfigError, match=r"quantizer\.layers\[0\]\.weight: layer 'add' has no weight; allowed: 'output'"):
+    with pytest.raises(
+        ConfigError, match=r"quantizer\.layers\[0\]\.weight: layer 'add' has no weight; allowed: 'output'"
+    ):
         check_rules(QuantizerConfig(layers=[rule("add", 4)]), FIELDS)
     with pytest.raises(ConfigError, match="layer 'flatten' has no buffer_bitwidth; allowed: nothing but quantize"):
         check_rules(QuantizerConfig(layers=[LayerRule(match="flatten", buffer_bitwidth=16)]), FIELDS)

@@ -3,8 +3,8 @@ import pytest
 from keras import layers
 
 from qpipe.errors import ModelError
-from qpipe.graph.trace import trace
 from qpipe.graph.rebuild import Rebuild
+from qpipe.graph.trace import trace
 
 
 def copied(model):

@@ -19,8 +19,7 @@ def randomized(layer, shape, rng):
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 7, 6), (4, 5, 5, 6), (2, 3, 4, 5, 6)])
-@pytest.mark.parametrize("per_channel", [False, True])
-@pytest.mark.parametrize("activation", [None, "relu", "relu6"])
+@pytest.mark.parametrize(("per_channel", "activation"), [(False, None), (True, "relu"), (False, "relu6")])
 def test_inference_equals_64_bit_integers(shape, per_channel, activation, ranged, rng):
     config = {"a_quantizer": {"bitwidth": 8, "per_channel": per_channel}, "b_quantizer": {"bitwidth": 32}}
     layer = QuantizedBatchNormalization(
@@ -65,7 +64,9 @@ def test_with_fine_quantizers_it_is_the_keras_layer(training, ranged, rng):
         np.testing.assert_allclose(getattr(layer, name), getattr(plain, name), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("axis", "shape"), [(1, (None, 4, 4, 3)), ([1], (None, 4, 4, 3)), (-2, (None, 4, 3)), (2, (None, 4, 4, 3))])
+@pytest.mark.parametrize(
+    ("axis", "shape"), [(1, (None, 4, 4, 3)), ([1], (None, 4, 4, 3)), (-2, (None, 4, 3)), (2, (None, 4, 4, 3))]
+)
 def test_an_axis_that_is_not_the_last_is_named_with_the_shape(axis, shape):
     with pytest.raises(ValueError, match=r"axis=.*shape \(None, 4.*not the last axis"):
         QuantizedBatchNormalization(axis=axis).build(shape)

@@ -83,9 +83,7 @@ def test_inference_counts_and_moves_nothing(rng):
 
 
 def assignments_and_convolutions(layer, training):
-    graph = tf.function(lambda x: layer(x, training=training)).get_concrete_function(
-        tf.TensorSpec((8, 5, 5, 3))
-    ).graph
+    graph = tf.function(lambda x: layer(x, training=training)).get_concrete_function(tf.TensorSpec((8, 5, 5, 3))).graph
     kinds = [operation.type for operation in graph.get_operations()]
     return sum("Assign" in kind for kind in kinds), kinds.count("Conv2D")
 

@@ -33,12 +33,14 @@ def test_add_rounds_once(activation, symmetric, ranged, rng):
 def test_add_in_training_lies_on_the_grid(ranged, rng):
     output = ranged(-4.0, 4.0)
     output.fix()
-    y = np.array(QAdd([ranged(), ranged()], output)(list(rng.normal(size=(2, *SHAPE)).astype("float32")), training=True))
+    y = np.array(
+        QAdd([ranged(), ranged()], output)(list(rng.normal(size=(2, *SHAPE)).astype("float32")), training=True)
+    )
     steps = np.rint(y / np.float32(output.scale))
     np.testing.assert_array_equal(steps.astype("float32") * np.float32(output.scale), y)
 
 
-@pytest.mark.parametrize("pool", [(2, 2), (3, 3), (2, 3), (5, 4), (7, 6)])
+@pytest.mark.parametrize("pool", [(2, 2), (2, 3), (7, 6)])
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize(("low", "high", "symmetric"), [(-1.0, 2.0, False), (-1.0, 1.0, True), (0.0, 1.0, False)])
 def test_average_pooling_rounds_half_away_from_zero(pool, padding, low, high, symmetric, ranged, rng):

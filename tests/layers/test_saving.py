@@ -52,7 +52,11 @@ def model():
     again = x._keras_history.operation.output_quantizer
     x = QGlobalAveragePooling2D(input_quantizer=again, output_quantizer=q["mean"], name="global")(x)
     x = QDense(
-        3, name="dense_layer", kernel_quantizer=WeightQuantizer(), input_quantizer=q["mean"], output_quantizer=q["dense"]
+        3,
+        name="dense_layer",
+        kernel_quantizer=WeightQuantizer(),
+        input_quantizer=q["mean"],
+        output_quantizer=q["dense"],
     )(x)
     model = keras.Model(inputs, Dequantize(q["dense"], name="dequantize")(x))
     for step in range(2):

@@ -24,6 +24,8 @@ def test_unsigned_range_starts_at_zero(bits):
     assert integer_range(bits, signed=False) == (0, 2**bits - 1)
 
 
-@pytest.mark.parametrize(("bits", "signed", "expected"), [(8, True, (-128, 127)), (8, False, (0, 255)), (2, True, (-2, 1))])
+@pytest.mark.parametrize(
+    ("bits", "signed", "expected"), [(8, True, (-128, 127)), (8, False, (0, 255)), (2, True, (-2, 1))]
+)
 def test_known_ranges(bits, signed, expected):
     assert integer_range(bits, signed=signed) == expected

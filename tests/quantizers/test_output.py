@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import keras
 import numpy as np
 import pytest
@@ -112,8 +114,7 @@ def test_freezes_after_exactly_n_steps_bit_for_bit(delay, in_graph, rng):
     for number in range(delay + 3):
         step(tf.constant(rng.normal(size=20).astype("float32") * (number + 1)))
         states.append(state(quantizer))
-    for earlier, later in zip(states[: delay - 1], states[1:delay], strict=True):
-        assert earlier != later
+    assert all(earlier != later for earlier, later in pairwise(states[:delay]))
     for later in states[delay:]:
         for frozen, value in zip(states[delay - 1], later, strict=True):
             np.testing.assert_array_equal(frozen, value)
@@ -142,7 +143,7 @@ def uncalibrated_uses():
 
 @pytest.mark.parametrize("use", uncalibrated_uses())
 def test_an_uncalibrated_output_is_an_error(use):
-    with pytest.raises(QuantizationError, match="conv_output: .*never calibrated"):
+    with pytest.raises(QuantizationError, match=r"conv_output: .*never calibrated"):
         uncalibrated_uses()[use](OutputQuantizer(name="conv_output"))
 
 

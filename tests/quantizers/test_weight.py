@@ -46,9 +46,9 @@ def test_per_tensor_has_one_scale(shape, axes, scale_shape, rng):
     assert scale.item() == np.abs(kernel).max() / np.float32(127)
 
 
-@pytest.mark.parametrize(("shape", "axes", "scale_shape"), KINDS)
+@pytest.mark.parametrize(("shape", "axes", "scale_shape"), KINDS[:3])
 @pytest.mark.parametrize("kind", ["float", "power_of_two"])
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("bits", [3, 8])
 def test_mse_is_never_worse_than_max(shape, axes, scale_shape, kind, bits, rng):
     kernel = rng.standard_t(2, size=shape).astype("float32")
     errors = {}
@@ -56,7 +56,7 @@ def test_mse_is_never_worse_than_max(shape, axes, scale_shape, kind, bits, rng):
         quantizer = built(shape, bitwidth=bits, channel_axes=axes, range=name, scale=kind)
         errors[name] = squared_error(kernel, np.array(quantizer(kernel)), scale_shape)
     assert (errors["mse"] <= errors["max"] * (1 + 1e-5) + 1e-12).all()
-    if kind == "float" and bits == 3 and len(shape) > 1:
+    if kind == "float" and bits == 3:
         assert errors["mse"].sum() < 0.97 * errors["max"].sum()
 
 

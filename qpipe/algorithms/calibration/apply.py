@@ -29,7 +29,12 @@ class _Seen:
     @property
     def edges(self) -> np.ndarray:
         low, high = minmax_range(np.array(self.lows), np.array(self.highs))
-        return np.linspace(low, max(high, low + 1e-30), HISTOGRAM_BINS + 1)
+        return np.linspace(low, high, HISTOGRAM_BINS + 1)
+
+    @property
+    def constant(self) -> bool:
+        """Whether all values were the same."""
+        return min(self.lows) == max(self.highs)
 
 
 def calibrate(
@@ -98,7 +103,11 @@ def _note(seen, quantizer, low, high):
 
 
 def _observe_histograms(model, samples, batch_size, seen) -> None:
-    wanted = [quantizer for quantizer in seen if quantizer.range in ("percentile", "mse")]
+    wanted = [
+        quantizer
+        for quantizer, record in seen.items()
+        if quantizer.range in ("percentile", "mse") and not record.constant
+    ]
     if not wanted:
         return
     limits = {quantizer: (seen[quantizer].edges[0], seen[quantizer].edges[-1]) for quantizer in wanted}
@@ -121,7 +130,7 @@ def _observe_histograms(model, samples, batch_size, seen) -> None:
 
 def _range_of(quantizer: OutputQuantizer, record: _Seen) -> tuple[float, float]:
     lows, highs = np.array(record.lows), np.array(record.highs)
-    if quantizer.range == "minmax" or record.edges[0] == record.edges[-1]:
+    if quantizer.range == "minmax" or record.constant:
         return minmax_range(lows, highs)
     if quantizer.range == "ema":
         return ema_range(lows, highs)
