@@ -112,16 +112,19 @@ def execute(config: JobConfig, *, warnings: Sequence[str], command: list[str]) -
 
 
 def check_sources(config: JobConfig) -> None:
-    """Checks names and files of model and data, before anything heavy is imported.
+    """Checks names, files and the tracking store, before anything heavy is imported.
 
     Raises:
-        QpipeError: one of them is unknown, missing, unreadable or foreign.
+        QpipeError: a name is unknown, a file is missing, unreadable or foreign, or the store does not answer.
     """
     from qpipe.data import check_data_source
     from qpipe.models import check_model_source
+    from qpipe.tracking.store import open_store
 
     check_model_source(config.model)
     check_data_source(config.data)
+    if not config.dry_run:
+        open_store(config.tracking, runs_dir=Path(config.runs_dir))
 
 
 def command_line(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
