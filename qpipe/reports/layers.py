@@ -15,6 +15,9 @@ from qpipe.reports.accumulator import needed_accumulator_bits
 from qpipe.reports.costs import layer_cost
 from qpipe.reports.noise import LayerNoise
 
+EXACT_ACCUMULATOR_BITS = 25
+"""float32 holds every integer of 24 bits and a sign."""
+
 
 @dataclass
 class LayerRow:
@@ -85,6 +88,11 @@ def layer_report(
         needed, buffer = row.needed_accumulator_bits, row.plan.buffer_bits
         if needed and buffer and needed > buffer:
             notes.append(f"{row.plan.name} may need {needed} accumulator bits, and saturates at its {buffer}")
+        if needed and needed > EXACT_ACCUMULATOR_BITS:
+            notes.append(
+                f"{row.plan.name} may need {needed} accumulator bits; the Keras model holds sums in float32, exactly "
+                f"up to {EXACT_ACCUMULATOR_BITS}, and may round larger ones"
+            )
     return LayerReport(rows, result.rule_matches, folding.kept, notes)
 
 

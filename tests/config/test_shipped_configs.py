@@ -91,7 +91,7 @@ def test_users_model_and_experiment(tmp_path):
         "# @package _global_\ndefaults:\n  - mobilenet_8bit_ptq\n  - override /model: half\n  - _self_\nseed: 3\n"
     )
     config = job(["experiment=mine"], folder)
-    assert config.model == schema.ApplicationModel(application="MobileNet", arguments={"alpha": 0.5})
+    assert (config.model.application, config.model.arguments) == ("MobileNet", {"alpha": 0.5})
     assert (config.seed, config.method.name) == (3, schema.MethodName.ptq)
 
 
