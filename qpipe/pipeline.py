@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from qpipe.algorithms import calibrate
 from qpipe.config.schema import JobConfig, MethodName
@@ -29,6 +30,7 @@ from qpipe.training.float_model import FloatModel, float_model
 from qpipe.training.seeds import seed_stage
 
 REPORT_SAMPLES = 256
+EXAMPLES = 2
 logger = logging.getLogger("qpipe")
 
 
@@ -107,11 +109,11 @@ class _Job:
             with stage("train", "quantization-aware training"):
                 self._train(result.model, dataset)
         with stage("evaluate", "evaluation"):
-            self._evaluate(source.model, folded, result.model, dataset)
+            outputs = self._evaluate(source.model, folded, result.model, dataset)
         with stage("report", "layers"):
             report = self._report(result, folding, dataset)
         with stage("save", "saving"):
-            self._save(source.model, result.model, dataset)
+            self._save(result.model, dataset, outputs)
         return JobResult(self.log.metrics, result.model, self.log.run.id, self.log.directory, report)
 
     def _stage(self, name: str, title: str):
@@ -191,7 +193,10 @@ class _Job:
                 steps,
             )
 
-    def _evaluate(self, source: keras.Model, folded: keras.Model, model: keras.Model, dataset: Dataset) -> None:
+    def _evaluate(
+        self, source: keras.Model, folded: keras.Model, model: keras.Model, dataset: Dataset
+    ) -> dict[str, np.ndarray]:
+        """Returns the outputs of the float and the quantized model for the test part."""
         inputs, labels = dataset.inputs("test"), dataset.labels("test")
         reference = predictions(source, inputs)
         quantized = predictions(model, inputs)
@@ -205,6 +210,7 @@ class _Job:
             }
         )
         self.terminal.say(f"{len(labels)} test samples")
+        return {"float": reference, "quantized": quantized}
 
     def _report(self, result: QuantizationResult, folding: FoldingPlan, dataset: Dataset) -> LayerReport:
         samples = dataset.calibration_inputs(min(REPORT_SAMPLES, len(dataset.train)), self.config.seed)
@@ -213,12 +219,11 @@ class _Job:
         _show(self.terminal, report, measured=True)
         return report
 
-    def _save(self, source: keras.Model, model: keras.Model, dataset: Dataset) -> None:
+    def _save(self, model: keras.Model, dataset: Dataset, outputs: dict[str, np.ndarray]) -> None:
         self.log.model("quantized", model)
         if self.config.tracking.log_models:
-            example = dataset.inputs("test")[:2]
-            for name, kind in (("float", source), ("quantized", model)):
-                self.log.logged_model(name, example, predictions(kind, example))
+            for name, output in outputs.items():
+                self.log.logged_model(name, dataset.inputs("test")[:EXAMPLES], output[:EXAMPLES])
 
 
 def _dry_run(config: JobConfig, terminal: Terminal, directory: Path) -> JobResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -10,11 +11,13 @@ import tempfile
 def import_tensorflow() -> None:
     """Imports TensorFlow; what its libraries write to the standard error is shown only if that fails.
 
-    `TF_CPP_MIN_LOG_LEVEL` is set to 2 (errors only) unless the user has set it; a user who has set it to 0
-    sees everything.
+    Warnings of its Python code (about functions that are traced again) are left out as well.
+    `TF_CPP_MIN_LOG_LEVEL` is set to 2 (errors only) unless the user has set it; with 0 nothing that the libraries
+    write is held back.
     """
     if "tensorflow" in sys.modules:
         return
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
         import tensorflow
 
