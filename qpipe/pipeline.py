@@ -117,6 +117,7 @@ class _Job:
         return JobResult(self.log.metrics, result.model, self.log.run.id, self.log.directory, report)
 
     def _stage(self, name: str, title: str):
+        seed_stage(self.config.seed, name)
         return self.log.timed(name, self.terminal.stage(name, title), self.terminal.times)
 
     def _load_data(self) -> Dataset:
@@ -169,7 +170,6 @@ class _Job:
     def _train(self, model: keras.Model, dataset: Dataset) -> None:
         stage = self.config.training.qat
         self._check_freeze_delay(stage.epochs * dataset.steps_per_epoch(stage.batch_size))
-        seed_stage(self.config.seed, "qat")
         follow_data(model)
         with self.terminal.progress("training the quantized model") as on_batch:
             history = fit(

@@ -28,7 +28,7 @@ def write_images(path: Path, samples: int = 192, size: int = 8, seed: int = 0) -
 
 
 def write_model(path: Path, size: int = 8, seed: int = 0) -> Path:
-    """Writes an untrained network: folded convolutions, an Add, a batch normalization that stays, a dense softmax."""
+    """Writes an untrained network with folded convolutions, an Add, a batch normalization that stays, and a dropout."""
     import keras
     from keras import layers
 
@@ -42,6 +42,7 @@ def write_model(path: Path, size: int = 8, seed: int = 0) -> Path:
     x = layers.Add(name="add")([x, y])
     x = layers.BatchNormalization(momentum=0.8, name="kept_bn")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
+    x = layers.Dropout(0.1, name="dropout")(x)
     outputs = layers.Dense(CLASSES, activation="softmax", name="classes")(x)
     keras.Model(inputs, outputs, name="small").save(path)
     return path

@@ -12,6 +12,7 @@ from small_job import overrides, prepare
 
 import qpipe
 from qpipe.errors import QpipeError
+from qpipe.graph.layer_plan import Treatment
 
 STAGES = ("data", "float", "fold", "quantize", "calibrate", "train", "evaluate", "report", "save")
 
@@ -87,12 +88,16 @@ def test_the_run_in_mlflow_holds_everything(client, first):
 def test_the_job_folder_holds_the_same_results(first):
     assert json.loads((first.directory / "metrics.json").read_text()) == first.metrics
     layers = json.loads((first.directory / "layers.json").read_text())
-    assert [row["name"] for row in layers["layers"]] == ["stem", "depthwise", "add", "kept_bn", "pool", "classes"]
+    names = ["stem", "depthwise", "add", "kept_bn", "pool", "dropout", "classes"]
+    assert [row["name"] for row in layers["layers"]] == names
     assert layers["batch_normalizations_kept"].keys() == {"kept_bn"}
 
 
 def test_the_layer_report_measures_every_quantized_layer(first):
     for row in first.report.rows:
+        if row.plan.name == "dropout":
+            assert row.plan.treatment is Treatment.keeps
+            continue
         assert row.sqnr_db is not None
         assert row.sqnr_db > 20
     stem = first.report.rows[0]
