@@ -243,7 +243,10 @@ def _dry_run(config: JobConfig, terminal: Terminal, directory: Path) -> JobResul
 
 
 def _show(terminal: Terminal, report: LayerReport, *, measured: bool) -> None:
-    terminal.table(layer_table(report, measured=measured))
+    table, left_out = layer_table(report, measured=measured, width=terminal.console.width)
+    terminal.table(table)
+    if left_out:
+        terminal.say(f"  a wider terminal shows {', '.join(left_out)} as well")
     for line in remarks(report):
         terminal.say(f"  {line}")
 

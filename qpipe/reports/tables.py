@@ -11,29 +11,51 @@ from qpipe.graph.layer_plan import LayerPlan, Treatment
 from qpipe.reports.layers import LayerReport, LayerRow
 
 UNKNOWN = "–"
+COLUMNS = (
+    "layer",
+    "takes in",
+    "rule",
+    "weights",
+    "bias",
+    "output",
+    "acc. bits",
+    "SQNR dB",
+    "saturated",
+    "params",
+    "MACs",
+)
+TEXT = ("layer", "takes in", "rule")
+MEASURED = ("SQNR dB", "saturated")
+LEFT_OUT_FIRST = ("params", "bias", "MACs", "takes in", "acc. bits", "rule", "saturated")
+MARGIN = 3
 
 
-def layer_table(report: LayerReport, *, measured: bool) -> Table:
-    """Returns the table of all layers but those that pass integers through.
+def layer_table(report: LayerReport, *, measured: bool, width: int) -> tuple[Table, list[str]]:
+    """Returns the table of all layers but those that pass integers through, as wide as there is room for.
 
     Args:
         report: the layer report.
         measured: whether there are measurements to show (a dry run has none).
+        width: columns of the terminal.
+
+    Returns:
+        The table, and the titles of the columns that found no room.
     """
+    rows = [_cells(row) for row in report.rows if row.plan.treatment is not Treatment.keeps]
+    titles = [title for title in COLUMNS if any(cells[title] for cells in rows)]
+    if not measured:
+        titles = [title for title in titles if title not in MEASURED]
+    left_out = []
+    for title in LEFT_OUT_FIRST:
+        if _natural_width(titles, rows) > width and title in titles:
+            titles.remove(title)
+            left_out.append(title)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for title in ("layer", "takes in", "rule"):
-        table.add_column(title, overflow="fold")
-    for title in ("weights", "bias", "output", "acc. bits"):
-        table.add_column(title, justify="right", no_wrap=True)
-    if measured:
-        for title in ("SQNR dB", "saturated"):
-            table.add_column(title, justify="right", no_wrap=True)
-    for title in ("params", "MACs"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in report.rows:
-        if row.plan.treatment is not Treatment.keeps:
-            table.add_row(*_cells(row, measured))
-    return table
+    for title in titles:
+        table.add_column(title, justify="left" if title in TEXT else "right", no_wrap=title != "takes in")
+    for cells in rows:
+        table.add_row(*(cells[title] for title in titles))
+    return table, left_out
 
 
 def remarks(report: LayerReport) -> list[str]:
@@ -64,7 +86,13 @@ def result_table(metrics: Mapping[str, float]) -> Table:
     return table
 
 
-def _cells(row: LayerRow, measured: bool) -> list[str]:
+def _natural_width(titles: list[str], rows: list[dict[str, str]]) -> int:
+    """The width at which nothing wraps; between two columns there is room for a margin of either."""
+    widest = [max(len(title), *(len(cells[title]) for cells in rows)) for title in titles]
+    return sum(widest) + MARGIN * (len(titles) - 1)
+
+
+def _cells(row: LayerRow) -> dict[str, str]:
     plan = row.plan
     if plan.treatment is Treatment.float:
         accumulator = ""
@@ -72,19 +100,19 @@ def _cells(row: LayerRow, measured: bool) -> list[str]:
         accumulator = f"{row.needed_accumulator_bits}/{plan.buffer_bits}"
     else:
         accumulator = str(plan.buffer_bits or "")
-    cells = [
-        plan.name,
-        ", ".join([*plan.folded, *([plan.fused] if plan.fused else [])]),
-        ", ".join(plan.rules),
-        _weights(plan),
-        _text(plan.bias_bits),
-        "float" if plan.treatment is Treatment.float else _text(plan.output_bits),
-        accumulator,
-    ]
-    if measured:
-        ratio = "" if row.sqnr_db is None else f"{row.sqnr_db:.1f}"
-        cells += [ratio, "" if row.saturated is None else f"{row.saturated / max(1, row.values or 1):.2%}"]
-    return [*cells, f"{row.parameters:,}" if row.parameters else "", _text(row.multiply_accumulates or None, ",")]
+    return {
+        "layer": plan.name,
+        "takes in": ", ".join([*plan.folded, *([plan.fused] if plan.fused else [])]),
+        "rule": ", ".join(plan.rules),
+        "weights": _weights(plan),
+        "bias": _text(plan.bias_bits),
+        "output": "float" if plan.treatment is Treatment.float else _text(plan.output_bits),
+        "acc. bits": accumulator,
+        "SQNR dB": "" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
+        "saturated": "" if row.saturated is None else f"{row.saturated / max(1, row.values or 1):.2%}",
+        "params": f"{row.parameters:,}" if row.parameters else "",
+        "MACs": _text(row.multiply_accumulates or None, ","),
+    }
 
 
 def _weights(plan: LayerPlan) -> str:
