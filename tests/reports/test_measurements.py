@@ -46,7 +46,8 @@ def test_narrow_weights_are_packed(float_model):
 
 def test_noise_is_that_of_the_model_without_quantizers(quantized, float_model, samples):
     noise = measure_noise(quantized, samples)
-    assert set(noise) == {"keras_tensor_quantize", "conv", "depthwise", "dense"} or len(noise) == 4
+    assert len(noise) == 4
+    assert {"conv", "depthwise", "dense"} < set(noise)
     reference = float_model.predict(samples, verbose=0).astype("float64")
     error = quantized.predict(samples, verbose=0) - reference
     expected = 10 * np.log10(np.sum(reference**2) / np.sum(error**2))
@@ -59,7 +60,6 @@ def test_saturations_are_counted(float_model, samples):
     assert measure_noise(model, samples)["conv"].saturated <= 96 * 27 * 0.01
     loud = measure_noise(model, samples * 4)
     assert loud["conv"].saturated > 0
-    assert loud["dense"].saturated >= 0
 
 
 def test_more_bits_less_noise(float_model, samples):
