@@ -29,6 +29,10 @@ class QuantizationError(QpipeError):
     """Keras leaves the message of an error with this mark as it is, where a layer's call raises it."""
 
 
+class StorageError(QpipeError):
+    """A file that can't be written: a full disk, a missing permission."""
+
+
 class TrackingError(QpipeError):
     """A tracking server that does not answer or refuses."""
 

@@ -120,9 +120,11 @@ def check_sources(config: JobConfig) -> None:
     from qpipe.data import check_data_source
     from qpipe.models import check_model_source
     from qpipe.tracking.store import open_store
+    from qpipe.training import check_training
 
     check_model_source(config.model)
     check_data_source(config.data)
+    check_training(config.training)
     if not config.dry_run:
         open_store(config.tracking, runs_dir=Path(config.runs_dir))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import keras
 import numpy as np
 
 from qpipe.algorithms import calibrate
-from qpipe.config.schema import JobConfig, MethodName
+from qpipe.config.schema import JobConfig, MethodName, Task
 from qpipe.data import Dataset, load_dataset
-from qpipe.evaluation import accuracy, agreement, predictions
+from qpipe.evaluation import likeness, predictions, quality
 from qpipe.graph.folding import FoldingPlan, apply_folding, plan_folding
 from qpipe.graph.quantization import QuantizationResult, quantize_with_plan
 from qpipe.graph.trace import trace
@@ -25,10 +26,15 @@ from qpipe.reports.tables import layer_table, remarks, result_table
 from qpipe.reports.terminal import Terminal
 from qpipe.tracking import flat_parameters, start_run
 from qpipe.tracking.job_log import JobLog
-from qpipe.training import fit, follow_data, freeze
+from qpipe.training.checkpoint import Checkpoint, Checkpoints, qat_key
 from qpipe.training.float_model import FloatModel, float_model
+from qpipe.training.freeze import follow_data, freeze
+from qpipe.training.loop import fit
+from qpipe.training.outputs import gives_probabilities
 from qpipe.training.seeds import seed_stage
 
+Outputs = dict[str, list[np.ndarray]]
+"""Outputs (samples, ...) for the test part, of each kind of model."""
 REPORT_SAMPLES = 256
 EXAMPLES = 2
 logger = logging.getLogger("qpipe")
@@ -93,8 +99,12 @@ class _Job:
     log: JobLog
     runs_dir: Path
 
+    def __post_init__(self):
+        self.cache = self.runs_dir / "cache"
+        self.checkpoints = Checkpoints(self.cache / "checkpoints")
+
     def run(self) -> JobResult:
-        config, stage = self.config, self._stage
+        stage = self._stage
         with stage("data", "data"):
             dataset = self._load_data()
         with stage("float", "float model"):
@@ -105,15 +115,18 @@ class _Job:
             result = self._quantize(folded, folding)
         with stage("calibrate", "calibration"):
             self._calibrate(result.model, dataset)
-        if config.method.name is MethodName.qat:
-            with stage("train", "quantization-aware training"):
-                self._train(result.model, dataset)
-        with stage("evaluate", "evaluation"):
-            outputs = self._evaluate(source.model, folded, result.model, dataset)
-        with stage("report", "layers"):
-            report = self._report(result, folding, dataset)
-        with stage("save", "saving"):
-            self._save(result.model, dataset, outputs)
+        with self._checkpoint(source) as checkpoint:
+            if self.config.method.name is MethodName.qat:
+                with stage("train", "quantization-aware training"):
+                    self._train(result.model, dataset, checkpoint)
+            with stage("evaluate", "evaluation"):
+                outputs = self._evaluate(source.model, folded, result.model, dataset)
+            with stage("report", "layers"):
+                report = self._report(result, folding, dataset)
+            with stage("save", "saving"):
+                self._save(result.model, dataset, outputs)
+            if checkpoint is not None:
+                checkpoint.discard()
         return JobResult(self.log.metrics, result.model, self.log.run.id, self.log.directory, report)
 
     def _stage(self, name: str, title: str):
@@ -121,7 +134,7 @@ class _Job:
         return self.log.timed(name, self.terminal.stage(name, title), self.terminal.times)
 
     def _load_data(self) -> Dataset:
-        dataset = load_dataset(self.config.data, seed=self.config.seed)
+        dataset = load_dataset(self.config.data, seed=self.config.seed, scratch=self.cache / "data")
         self.log.run.set_tags({"qpipe.data_fingerprint": dataset.fingerprint})
         self.terminal.say(_describe(dataset))
         return dataset
@@ -132,7 +145,8 @@ class _Job:
             source = float_model(
                 self.config,
                 dataset,
-                FloatModelCache(self.runs_dir / "cache"),
+                FloatModelCache(self.cache),
+                self.checkpoints,
                 on_batch=on_batch,
                 on_epoch=lambda epoch, logs: self.terminal.epoch(epoch, epochs, logs),
             )
@@ -167,17 +181,24 @@ class _Job:
             calibrate(model, samples, on_batch=on_batch)
         self.terminal.say(f"{len(samples)} samples")
 
-    def _train(self, model: keras.Model, dataset: Dataset) -> None:
+    def _checkpoint(self, source: FloatModel) -> AbstractContextManager[Checkpoint | None]:
+        """Holds the checkpoint of this very training, where there is one and its checkpoints are wanted."""
+        if self.config.method.name is not MethodName.qat or not self.config.training.checkpoints:
+            return nullcontext()
+        return self.checkpoints.open(qat_key(self.config, source.key))
+
+    def _train(self, model: keras.Model, dataset: Dataset, checkpoint: Checkpoint | None) -> None:
         stage = self.config.training.qat
         self._check_freeze_delay(stage.epochs * dataset.steps_per_epoch(stage.batch_size))
         follow_data(model)
         with self.terminal.progress("training the quantized model") as on_batch:
             history = fit(
                 model,
-                stage,
+                self.config.training,
+                "qat",
                 dataset,
                 seed=self.config.seed,
-                where="training.qat",
+                checkpoint=checkpoint,
                 on_batch=on_batch,
                 on_epoch=lambda epoch, logs: self.terminal.epoch(epoch, stage.epochs, logs),
             )
@@ -193,24 +214,16 @@ class _Job:
                 steps,
             )
 
-    def _evaluate(
-        self, source: keras.Model, folded: keras.Model, model: keras.Model, dataset: Dataset
-    ) -> dict[str, np.ndarray]:
+    def _evaluate(self, source: keras.Model, folded: keras.Model, model: keras.Model, dataset: Dataset) -> Outputs:
         """Returns the outputs of the float and the quantized model for the test part."""
-        inputs, labels = dataset.inputs("test"), dataset.labels("test")
-        reference = predictions(source, inputs)
-        quantized = predictions(model, inputs)
-        self.log.record(
-            {
-                "float/accuracy": accuracy(reference, labels),
-                "folded/accuracy": accuracy(predictions(folded, inputs), labels),
-                "quantized/accuracy": accuracy(quantized, labels),
-                "agreement": agreement(quantized, reference),
-                "size/packed_weight_bytes": packed_weight_bytes(model),
-            }
-        )
-        self.terminal.say(f"{len(labels)} test samples")
-        return {"float": reference, "quantized": quantized}
+        outputs = {
+            name: predictions(kind, dataset)
+            for name, kind in (("float", source), ("folded", folded), ("quantized", model))
+        }
+        self.log.record(metrics_of_test(source, outputs, dataset))
+        self.log.record({"size/packed_weight_bytes": packed_weight_bytes(model)})
+        self.terminal.say(f"{len(dataset.test)} test samples")
+        return outputs
 
     def _report(self, result: QuantizationResult, folding: FoldingPlan, dataset: Dataset) -> LayerReport:
         samples = dataset.calibration_inputs(min(REPORT_SAMPLES, len(dataset.train)), self.config.seed)
@@ -219,11 +232,28 @@ class _Job:
         _show(self.terminal, report, measured=True)
         return report
 
-    def _save(self, model: keras.Model, dataset: Dataset, outputs: dict[str, np.ndarray]) -> None:
+    def _save(self, model: keras.Model, dataset: Dataset, outputs: Outputs) -> None:
         self.log.model("quantized", model)
         if self.config.tracking.log_models:
-            for name, output in outputs.items():
-                self.log.logged_model(name, dataset.inputs("test")[:EXAMPLES], output[:EXAMPLES])
+            for name in ("float", "quantized"):
+                examples = dict(zip(model.output_names, (array[:EXAMPLES] for array in outputs[name]), strict=True))
+                self.log.logged_model(name, dataset.examples("test", EXAMPLES), examples)
+
+
+def metrics_of_test(source: keras.Model, outputs: Outputs, dataset: Dataset) -> dict[str, float]:
+    """Measures the first output of each model, and of a model with several outputs the others under their names."""
+    labels, task = dataset.labels("test"), dataset.task
+    metrics: dict[str, float] = {}
+    for index, output in enumerate(source.output_names):
+        prefix = f"{output}/" if index else ""
+        probabilities = gives_probabilities(source, index)
+        for name in outputs:
+            measured = quality(outputs[name][index], labels, task, probabilities=probabilities)
+            metrics |= {f"{name}/{prefix}{key}": value for key, value in measured.items()}
+        pair = outputs["quantized"][index], outputs["float"][index]
+        compared = likeness(*pair, task, probabilities=probabilities)
+        metrics |= {f"{prefix}{key}": value for key, value in compared.items()}
+    return metrics
 
 
 def _dry_run(config: JobConfig, terminal: Terminal, directory: Path) -> JobResult:
@@ -231,7 +261,7 @@ def _dry_run(config: JobConfig, terminal: Terminal, directory: Path) -> JobResul
     dataset = load_dataset(config.data, seed=config.seed)
     terminal.say(_describe(dataset))
     seed_stage(config.seed, "build")
-    model = build_model(config.model, input_shape=dataset.input_shape, classes=dataset.classes)
+    model = build_model(config.model, dataset.signature)
     graph = trace(model)
     folding = plan_folding(graph, config.folding)
     folded = apply_folding(graph, folding, config.folding)
@@ -252,8 +282,8 @@ def _show(terminal: Terminal, report: LayerReport, *, measured: bool) -> None:
 
 
 def _describe(dataset: Dataset) -> str:
-    shape = "×".join(str(size) for size in dataset.input_shape)
-    return (
-        f"{len(dataset.train)} training, {len(dataset.validation)} validation, {len(dataset.test)} test samples "
-        f"of {shape}, {dataset.classes} classes"
-    )
+    shape = "×".join(str(size) for size in dataset.signature.input_shape)
+    parts = f"{len(dataset.train)} training, {len(dataset.validation)} validation, {len(dataset.test)} test samples"
+    predicted = "values to predict" if dataset.task is Task.regression else "classes"
+    each = " per pixel" if len(dataset.signature.output_shape) > 1 else ""
+    return f"{parts} of {shape}, {dataset.signature.classes} {predicted}{each}"

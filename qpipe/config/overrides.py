@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 ADDED_GROUPS = ("experiment", "debug")
 """Groups that are not in the defaults list, in the order in which they apply: the last one wins."""
-OPEN_DICTIONARIES = ("model.arguments.", "tracking.tags.")
+OPEN_DICTIONARIES = ("model.arguments.", "data.arguments.", "tracking.tags.")
 """Keys below these are the user's own choice, so that none can be misspelt."""
 
 _OVERRIDE = re.compile(r"^\+{0,2}(?P<key>[^=+~][^=]*)=")

@@ -9,10 +9,15 @@ from qpipe.config import schema
 
 MODELS: dict[str, type[schema.ModelConfig]] = {
     "application": schema.ApplicationModel,
+    "callable": schema.CallableModel,
     "file": schema.FileModel,
+    "layers": schema.LayersModel,
 }
 DATA_SOURCES: dict[str, type[schema.DataConfig]] = {
+    "callable": schema.CallableData,
     "digits": schema.DigitsData,
+    "folder": schema.FolderData,
+    "keras": schema.KerasData,
     "npz": schema.NpzData,
 }
 
@@ -31,8 +36,14 @@ def register_schema() -> None:
     for name, source in DATA_SOURCES.items():
         store.store(group="schema/data", name=name, node=source, package="data")
     OmegaConf.register_new_resolver("qat_only", _qat_only, replace=True)
+    OmegaConf.register_new_resolver("float_only", _float_only, replace=True)
 
 
-def _qat_only(value: object, *, _root_: DictConfig) -> object:
-    """Resolves `${qat_only:value}`: the value where the method trains the quantized model, else null."""
-    return value if OmegaConf.select(_root_, "method.name") == schema.MethodName.qat else None
+def _qat_only(value: object, otherwise: object = None, *, _root_: DictConfig) -> object:
+    """Resolves `${qat_only:value,otherwise}`: the value where the method trains the quantized model."""
+    return value if OmegaConf.select(_root_, "method.name") == schema.MethodName.qat else otherwise
+
+
+def _float_only(value: object, otherwise: object = None, *, _root_: DictConfig) -> object:
+    """Resolves `${float_only:value,otherwise}`: the value where the float model is trained."""
+    return value if OmegaConf.select(_root_, "model.train") else otherwise

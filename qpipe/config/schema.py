@@ -51,11 +51,27 @@ class MethodName(Enum):
     ptq = "ptq"
 
 
-class Schedule(Enum):
-    """How the learning rate moves over the steps of a training stage."""
+class Task(Enum):
+    """What a model predicts: one class of many, any number of classes at once, or numbers."""
 
-    constant = "constant"
-    cosine = "cosine"
+    classification = "classification"
+    multilabel = "multilabel"
+    regression = "regression"
+
+
+class DigitsTarget(Enum):
+    """What the digits are labelled with: the digit of an image, or of each of its pixels (0: background)."""
+
+    digit = "digit"
+    pixels = "pixels"
+
+
+class Precision(Enum):
+    """Numbers that layers compute with in training; variables are float32 in any case."""
+
+    float32 = "float32"
+    mixed_bfloat16 = "mixed_bfloat16"
+    mixed_float16 = "mixed_float16"
 
 
 # Models -------------------------------------------------------------------------------------------
@@ -76,9 +92,11 @@ class ApplicationModel(ModelConfig):
     application: str = MISSING
     """Name of the builder, as in `keras.applications`: `MobileNet`, `ResNet50`, ..."""
     weights: str | None = None
-    """What the builder's own `weights` takes: null, `imagenet`, or the path of a weights file."""
+    """null, `imagenet` (downloaded; other classes than ImageNet's 1,000 get a new head), or the path of a weights
+    file."""
     arguments: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of the builder, such as `alpha: 0.25`."""
+    """Further arguments of the builder, such as `alpha: 0.25`; with `include_top: false` the data's classes get a new
+    head behind a global average pooling."""
     batchnorm_momentum: float | None = None
     """Momentum of the moving statistics of all batch normalizations; null keeps the network's own (mostly 0.99,
     which needs some thousand training steps to settle)."""
@@ -94,6 +112,32 @@ class FileModel(ModelConfig):
     """Whether Python code inside the file (Lambda layers) may run."""
     train: bool = False
     """Whether `training.float` trains the loaded weights on; false uses them as they are."""
+
+
+@dataclass(kw_only=True)
+class LayersModel(ModelConfig):
+    """A network written as a list of layers: Keras class names and their arguments."""
+
+    layers: list[Any] = MISSING
+    """One mapping per layer: `layer` (a class of `keras.layers`, or a dotted path of your own), optionally `name` and
+    `inputs` (names; the model's input is `input`; without it, the layer before), and the arguments of the class. The
+    text `classes` in an argument stands for the number of the data's classes."""
+    outputs: list[str] | None = None
+    """Names of the layers that are outputs; all are trained on the same labels, the first is the one that is
+    measured. null: the last layer."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Values of your own that the list refers to, as `${model.arguments.width}`."""
+
+
+@dataclass(kw_only=True)
+class CallableModel(ModelConfig):
+    """A function of your own that returns a Keras model."""
+
+    _target_: str = MISSING
+    """Dotted path of the function, such as `my_package.models.tiny_net`. It may take `input_shape` (height, width,
+    channels) and `classes`, which follow from the data."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the function."""
 
 
 # Data ---------------------------------------------------------------------------------------------
@@ -113,6 +157,12 @@ class Augmentation:
 class DataConfig:
     """What every data source has in common."""
 
+    task: Task = Task.classification
+    """`classification`: whole class numbers, one per sample or one per pixel; `multilabel`: 0 or 1 for each class;
+    `regression`: numbers."""
+    images: bool = True
+    """Whether samples are images (height, width[, channels]); false takes arrays of any shape, without resizing and
+    augmentation; `preprocess` has to be `raw`."""
     image_size: list[int] | None = None
     """[height, width] to which images are resized (bilinear); null keeps their size."""
     channels: int | None = None
@@ -134,6 +184,10 @@ class DataConfig:
 @dataclass(kw_only=True)
 class DigitsData(DataConfig):
     """scikit-learn's handwritten digits: 1,797 real 8x8 grey images in 10 classes, shipped with the package."""
+
+    target: DigitsTarget = DigitsTarget.digit
+    """`digit`: 10 classes, one per image. `pixels`: 11 classes, one per pixel, 0 for the background and 1 + digit for
+    the ink."""
 
 
 @dataclass(kw_only=True)
@@ -164,7 +218,54 @@ class NpzData(DataConfig):
     """Which array of the file is which."""
 
 
+@dataclass(kw_only=True)
+class KerasData(DataConfig):
+    """An image set of `keras.datasets`, which Keras downloads once into its own folder."""
+
+    dataset: str = MISSING
+    """`mnist`, `fashion_mnist`, `cifar10` or `cifar100`."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Arguments of its `load_data`, such as `label_mode: coarse`."""
+
+
+@dataclass(kw_only=True)
+class FolderData(DataConfig):
+    """A folder of images with a sub-folder for each class, read batch by batch where they don't fit in memory.
+
+    Where the folder has sub-folders `train`, `validation` (or `val`) and `test`, these are the parts.
+    """
+
+    path: str = MISSING
+    """Path of the folder, relative to the working folder. The classes are its sub-folders in alphabetical order."""
+
+
+@dataclass(kw_only=True)
+class CallableData(DataConfig):
+    """A function of your own that returns arrays or a `tf.data.Dataset`."""
+
+    _target_: str = MISSING
+    """Dotted path of the function, such as `my_package.data.load`. It returns (x, y), or ((x_train, y_train),
+    (x_test, y_test)), or a `tf.data.Dataset` of single samples (x, y), or a mapping of `train`, `validation` and `test`
+    to either."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the function."""
+
+
 # Training, method, folding ------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class EarlyStopping:
+    """Ends a training stage before its last epoch."""
+
+    patience: int | None = None
+    """Epochs without improvement after which the stage ends; null never ends early."""
+    monitor: str = "val_loss"
+    """The metric, as Keras names it: `val_loss`, `val_accuracy`, `loss`, ..."""
+    min_delta: float = 0.0
+    """The least change that counts as an improvement."""
+    restore_best: bool = True
+    """Whether the weights of the best epoch are taken."""
 
 
 @dataclass(kw_only=True)
@@ -175,14 +276,23 @@ class TrainingStage:
     """Passes over the training part; 0 trains nothing."""
     batch_size: int = 64
     """Samples per training step; the last step of an epoch takes what is left."""
-    optimizer: str = "adam"
-    """Name of a Keras optimizer: `adam`, `sgd`, `rmsprop`, `adamw`, ..."""
+    optimizer: Any = "adam"
+    """Name of a Keras optimizer (`adam`, `sgd`, `rmsprop`, `adamw`, ...), or `_target_` and arguments:
+    `{_target_: keras.optimizers.SGD, momentum: 0.9}`."""
     learning_rate: float = 1e-3
     """Learning rate at its highest."""
-    schedule: Schedule = Schedule.cosine
-    """`constant`, or `cosine`: from `learning_rate` down to zero over the stage."""
+    schedule: Any = "cosine"
+    """`constant`; `cosine` or `linear`: from `learning_rate` down to zero over the stage; or `_target_` and arguments of
+    a Keras schedule: `{_target_: keras.optimizers.schedules.ExponentialDecay, decay_rate: 0.9, decay_steps: 100}`."""
     warmup_fraction: float = 0.0
     """Share of the steps over which the learning rate rises linearly from zero."""
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    """Whether and when the stage ends before its last epoch."""
+    callbacks: list[Any] = field(default_factory=list)
+    """Further Keras callbacks, each `_target_` and arguments: `{_target_: keras.callbacks.TerminateOnNaN}`."""
+    precision: Precision = Precision.float32
+    """`mixed_bfloat16` and `mixed_float16` compute in 16 bits and keep variables in float32; only for the float
+    model."""
 
 
 @dataclass(kw_only=True)
@@ -193,6 +303,14 @@ class TrainingConfig:
     """Training of the float model; not used where `model.train` is false."""
     qat: TrainingStage = field(default_factory=TrainingStage)
     """Training of the quantized model; not used with `method=ptq`."""
+    loss: Any = None
+    """null: by `data.task` (sparse categorical crossentropy, binary crossentropy, mean squared error); else the name
+    of a Keras loss (`huber`), or `_target_` and arguments."""
+    class_weights: Any = None
+    """Weight of each class in the loss, for `classification`: null, `balanced` (inverse to its frequency in the
+    training part), or one number per class."""
+    checkpoints: bool = True
+    """Whether each epoch ends with a checkpoint, from which the same command goes on after the job was killed."""
 
 
 @dataclass(kw_only=True)

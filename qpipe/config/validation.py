@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import MISSING
 
+from qpipe.config.data_validation import validate_data
 from qpipe.config.quantizer_validation import validate_quantizer
-from qpipe.config.ranges import choice, fraction, patterns, positive, refuse, whole
-from qpipe.config.schema import (
-    ApplicationModel,
-    DataConfig,
-    FoldingConfig,
-    JobConfig,
-    MethodName,
-    NpzData,
-    TrackingConfig,
-    TrainingStage,
-)
+from qpipe.config.ranges import fraction, patterns, positive, refuse, whole
+from qpipe.config.schema import ApplicationModel, FoldingConfig, JobConfig, MethodName, TrackingConfig, TrainingStage
+from qpipe.config.training_validation import validate_training
 from qpipe.errors import ConfigError
 
 LARGEST_SEED = 2**32 - 1
@@ -45,9 +39,8 @@ def validate(config: JobConfig) -> list[str]:
     whole("seed", config.seed, 0, LARGEST_SEED)
     if isinstance(config.model, ApplicationModel) and config.model.batchnorm_momentum is not None:
         fraction("model.batchnorm_momentum", config.model.batchnorm_momentum, 0.0, 1.0)
-    _validate_data(config.data)
-    _validate_stage("training.float", config.training.float)
-    _validate_stage("training.qat", config.training.qat)
+    validate_data(config.data)
+    validate_training(config.training, config.data.task)
     validate_folding(config.folding)
     validate_quantizer(config.quantizer)
     _validate_tracking(config.tracking)
@@ -79,40 +72,6 @@ def _refuse_missing(node: Any, path: str) -> None:
             _refuse_missing(item, f"{path}[{index}]")
 
 
-def _validate_data(data: DataConfig) -> None:
-    if data.image_size is not None:
-        if len(data.image_size) != 2:
-            refuse("data.image_size", data.image_size, "give [height, width], or null to keep the size")
-        for index, size in enumerate(data.image_size):
-            whole(f"data.image_size[{index}]", size, 1)
-    if data.channels is not None:
-        choice("data.channels", data.channels, (1, 3))
-    if not data.preprocess.strip():
-        refuse("data.preprocess", data.preprocess, "raw, unit, symmetric or a module of keras.applications")
-    fraction("data.augmentation.shift", data.augmentation.shift, 0.0, 0.5)
-    fraction("data.validation_fraction", data.validation_fraction, 0.0, 1.0)
-    fraction("data.test_fraction", data.test_fraction, 0.0, 1.0)
-    if data.validation_fraction + data.test_fraction >= 1.0:
-        refuse("data.test_fraction", data.test_fraction, "with data.validation_fraction it must stay below 1")
-    whole("data.calibration_samples", data.calibration_samples, 1)
-    whole("data.limit", data.limit, 1, optional=True)
-    if isinstance(data, NpzData):
-        for part in ("validation", "test"):
-            images, labels = getattr(data.keys, f"x_{part}"), getattr(data.keys, f"y_{part}")
-            if (images is None) != (labels is None):
-                lacking = f"data.keys.{'x' if images is None else 'y'}_{part}"
-                refuse(lacking, None, f"x_{part} and y_{part} are given together, or both are null")
-
-
-def _validate_stage(path: str, stage: TrainingStage) -> None:
-    whole(f"{path}.epochs", stage.epochs, 0)
-    whole(f"{path}.batch_size", stage.batch_size, 1)
-    if not stage.optimizer.strip():
-        refuse(f"{path}.optimizer", stage.optimizer, "give the name of a Keras optimizer, such as adam")
-    positive(f"{path}.learning_rate", stage.learning_rate)
-    fraction(f"{path}.warmup_fraction", stage.warmup_fraction, 0.0, 1.0)
-
-
 def _validate_tracking(tracking: TrackingConfig) -> None:
     if not tracking.experiment.strip():
         refuse("tracking.experiment", tracking.experiment, "give a name")
@@ -120,12 +79,24 @@ def _validate_tracking(tracking: TrackingConfig) -> None:
 
 
 def _unused_keys(config: JobConfig) -> list[str]:
-    if config.method.name != MethodName.ptq:
+    sentences = []
+    if config.method.name == MethodName.ptq:
+        unused = _changed("folding", config.folding, FoldingConfig(), ("mode", "ema_freeze_delay"))
+        unused += _changed("training.qat", config.training.qat, TrainingStage())
+        sentences += _unused(unused, "method=ptq does not train the quantized model")
+    if not config.model.train:
+        unused = _changed("training.float", config.training.float, TrainingStage())
+        sentences += _unused(unused, "model.train=false takes the model's weights as they are")
+    return sentences
+
+
+def _changed(path: str, value: Any, default: Any, keys: Sequence[str] = ()) -> list[str]:
+    """Paths of the keys that differ from the default."""
+    names = keys or [field.name for field in dataclasses.fields(default)]
+    return [f"{path}.{name}" for name in names if getattr(value, name) != getattr(default, name)]
+
+
+def _unused(paths: list[str], reason: str) -> list[str]:
+    if not paths:
         return []
-    default = FoldingConfig()
-    unused = [
-        f"folding.{key}"
-        for key in ("mode", "ema_freeze_delay")
-        if getattr(config.folding, key) != getattr(default, key)
-    ]
-    return [f"{key} is set but not used: method=ptq does not train the quantized model" for key in unused]
+    return [f"{', '.join(paths)} {'is' if len(paths) == 1 else 'are'} set but not used: {reason}"]

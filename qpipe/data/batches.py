@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import tensorflow as tf
 
 from qpipe.config.schema import Augmentation
 from qpipe.data.augmentation import augment
-from qpipe.data.preprocess import Preprocessor
+from qpipe.data.samples import Samples
+
+Reader = Callable[[tf.Tensor], tf.Tensor]
+"""From numbers of samples (count,) to the samples (count, ...), inside a graph."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the samples of a part get into the graph.
+
+    Attributes:
+        x: reads model inputs.
+        y: reads labels.
+        samples: how many there are.
+        threads: batches that are read at the same time.
+    """
+
+    x: Reader
+    y: Reader
+    samples: int
+    threads: int
+
+
+def from_memory(array: np.ndarray) -> Reader:
+    """Reads samples of an array that is ready for the model."""
+    tensor = tf.constant(array)
+    return lambda indices: tf.gather(tensor, indices)
+
+
+def from_storage(samples: Samples, convert: Callable[[tf.Tensor], tf.Tensor]) -> Reader:
+    """Reads samples where they are stored and converts each batch."""
+    return lambda indices: convert(samples.tensor(indices))
 
 
 def training_stream(
-    images: np.ndarray,
-    labels: np.ndarray,
+    reading: Reading,
     *,
-    preprocessor: Preprocessor | None,
     augmentation: Augmentation,
+    label_maps: bool,
     batch_size: int,
     seed: int,
     epochs: int | None,
@@ -27,47 +60,41 @@ def training_stream(
     stream that starts at epoch 3 equals the rest of a stream that started at 0.
 
     Args:
-        images: (samples, height, width, channels).
-        labels: (samples,).
-        preprocessor: applied to each batch; None where `images` are preprocessed already.
+        reading: where samples come from.
         augmentation: what to vary.
+        label_maps: whether labels are maps, which are moved as their images are.
         batch_size: samples per batch; the last batch of an epoch may be smaller.
         seed: any integer.
         epochs: number of epochs; None never ends.
         first_epoch: number of the first one.
 
     Returns:
-        Batches (x float32, y int64).
+        Batches (x, y).
     """
-    all_images, all_labels = tf.constant(images), tf.constant(labels)
-    samples = len(labels)
     base_seed = tf.constant([seed % 2**31, seed // 2**31 % 2**31], tf.int64)
     last_epoch = np.iinfo(np.int64).max if epochs is None else first_epoch + epochs
     augmented = bool(augmentation.shift or augmentation.flip)
 
     def batches_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = tf.random.fold_in(base_seed, epoch)
-        order = tf.random.experimental.stateless_shuffle(tf.range(samples), seed=epoch_seed)
+        order = tf.random.experimental.stateless_shuffle(tf.range(reading.samples), seed=epoch_seed)
         batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate(start=1)
         return batches.map(lambda number, indices: (tf.random.fold_in(epoch_seed, number), indices))
 
     def load(seed_of_batch: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x = tf.gather(all_images, indices)
-        if preprocessor is not None:
-            x = preprocessor(x)
+        x, y = reading.x(indices), reading.y(indices)
         if augmented:
             x = augment(x, augmentation, seed=seed_of_batch)
-        return x, tf.gather(all_labels, indices)
+            y = augment(y, augmentation, seed=seed_of_batch) if label_maps else y
+        return x, y
 
     stream = tf.data.Dataset.range(first_epoch, last_epoch).flat_map(batches_of_epoch)
-    return stream.map(load, num_parallel_calls=2).prefetch(2)
+    return stream.map(load, num_parallel_calls=reading.threads).prefetch(2)
 
 
-def evaluation_stream(
-    images: np.ndarray, labels: np.ndarray, *, preprocessor: Preprocessor | None, batch_size: int
-) -> tf.data.Dataset:
-    """Batches (x float32, y int64) in stored order; the last one may be smaller."""
-    stream = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
-    if preprocessor is not None:
-        stream = stream.map(lambda x, y: (preprocessor(x), y))
-    return stream.prefetch(2)
+def evaluation_stream(reading: Reading, *, batch_size: int) -> tf.data.Dataset:
+    """Batches (x, y) in stored order; the last one may be smaller."""
+    stream = tf.data.Dataset.range(reading.samples).batch(batch_size)
+    return stream.map(
+        lambda indices: (reading.x(indices), reading.y(indices)), num_parallel_calls=reading.threads
+    ).prefetch(2)

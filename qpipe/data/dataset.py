@@ -12,58 +12,71 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from qpipe.config.schema import Augmentation
+from qpipe.config.schema import Augmentation, Task
+from qpipe.data.label_format import LabelFormat
 from qpipe.data.part import Part
-from qpipe.data.preprocess import Preprocessor
+from qpipe.data.preprocess import Preprocessor, Unchanged
+from qpipe.data.samples import fits_in_memory
+from qpipe.signature import Signature
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from qpipe.data.batches import Reader, Reading
 
 logger = logging.getLogger("qpipe")
 
 PartName = Literal["train", "validation", "test"]
 
-_LARGEST_PREPROCESSED_BYTES = 2**30
-
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Images with class labels, split into three parts.
+    """Samples with labels, split into three parts.
 
-    Parts whose preprocessed images stay below 1 GiB are preprocessed once, when they are first asked
-    for; larger ones batch by batch.
+    Parts whose model inputs stay below 1 GiB are read and preprocessed once, when they are first asked for; of larger
+    ones, each batch is read where it is stored.
 
     Attributes:
         train: training part, as stored.
         validation: validation part, as stored.
         test: test part, as stored.
-        classes: number of classes; labels are 0...classes-1.
-        augmentation: variation of training images.
-        preprocessor: from stored images to the model's input.
+        signature: shapes of the model's input and output, and the task.
+        class_names: one per class, where the source knows them.
+        augmentation: variation of training samples.
+        preprocessor: from stored samples to the model's input.
+        label_format: from stored labels to those that the loss takes.
     """
 
     train: Part
     validation: Part
     test: Part
-    classes: int
+    signature: Signature
+    class_names: tuple[str, ...] | None
     augmentation: Augmentation
-    preprocessor: Preprocessor
-    _preprocessed: dict[PartName, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    preprocessor: Preprocessor | Unchanged
+    label_format: LabelFormat
+    _inputs: dict[PartName, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    _labels: dict[PartName, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the model's input."""
-        return self.preprocessor.output_shape
+    def task(self) -> Task:
+        """What the labels mean."""
+        return self.signature.task
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of all arrays and of every option that shapes what the model sees."""
-        options = {"preprocessor": asdict(self.preprocessor), "augmentation": asdict(self.augmentation)}
+        """SHA-256 (hex) of all samples and labels and of every option that shapes what the model sees."""
+        options = {
+            "preprocessor": asdict(self.preprocessor),
+            "labels": asdict(self.label_format),
+            "augmentation": asdict(self.augmentation),
+            "task": self.task.value,
+            "output_shape": self.signature.output_shape,
+        }
         digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
         for part in (self.train, self.validation, self.test):
-            for array in (part.x, part.y):
-                digest.update(f"{array.dtype.str}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).data)
+            part.x.update_digest(digest)
+            part.y.update_digest(digest)
         return digest.hexdigest()
 
     def steps_per_epoch(self, batch_size: int) -> int:
@@ -85,16 +98,15 @@ class Dataset:
             first_epoch: number of the first epoch.
 
         Returns:
-            Batches (x float32 (samples, height, width, channels), y int64 (samples,)).
+            Batches (x float32 (samples, *input_shape), y): y is int64 (samples,) or (samples, height, width) for
+            classes, else float32 (samples, *output_shape).
         """
         from qpipe.data.batches import training_stream
 
-        images, preprocessor = self._images_for_streaming("train")
         return training_stream(
-            images,
-            self.train.y,
-            preprocessor=preprocessor,
+            self._reading("train"),
             augmentation=self.augmentation,
+            label_maps=self.label_format.is_map,
             batch_size=batch_size,
             seed=seed,
             epochs=epochs,
@@ -102,25 +114,37 @@ class Dataset:
         )
 
     def evaluation_batches(self, part: PartName, batch_size: int) -> tf.data.Dataset:
-        """Batches (x float32, y int64) of a part, in order and without augmentation."""
+        """Batches (x, y) of a part, as `training_batches` gives them, but in order and without augmentation."""
         from qpipe.data.batches import evaluation_stream
 
-        images, preprocessor = self._images_for_streaming(part)
-        return evaluation_stream(images, self.labels(part), preprocessor=preprocessor, batch_size=batch_size)
+        return evaluation_stream(self._reading(part), batch_size=batch_size)
 
     def inputs(self, part: PartName) -> np.ndarray:
-        """The model's inputs for a part: float32 (samples, height, width, channels). Not to be written to."""
-        if part in self._preprocessed:
-            return self._preprocessed[part]
+        """The model's inputs for a whole part, in memory: float32 (samples, *input_shape). Not to be written to."""
+        if part in self._inputs:
+            return self._inputs[part]
         array = self.preprocessor.all_at_once(self._part(part).x)
         array.setflags(write=False)
-        if self._fits_in_memory(part):
-            self._preprocessed[part] = array
+        if self._inputs_fit(part):
+            self._inputs[part] = array
         return array
 
     def labels(self, part: PartName) -> np.ndarray:
-        """Class numbers of a part: int64 (samples,)."""
-        return self._part(part).y
+        """Labels of a whole part, in memory, of the shapes that `training_batches` gives. Not to be written to."""
+        if part in self._labels:
+            return self._labels[part]
+        array = self.label_format.all_at_once(self._part(part).y)
+        array.setflags(write=False)
+        if self._labels_fit(part):
+            self._labels[part] = array
+        return array
+
+    def examples(self, part: PartName, count: int) -> np.ndarray:
+        """The model's inputs for the first `count` samples of a part: float32 (at most count, *input_shape)."""
+        if part in self._inputs:
+            return self._inputs[part][:count]
+        stored = self._part(part).x
+        return self.preprocessor.all_at_once(stored.take(np.arange(min(count, len(stored)))))
 
     def calibration_inputs(self, samples: int, seed: int) -> np.ndarray:
         """Draws inputs from the training part, without augmentation and without replacement.
@@ -130,7 +154,7 @@ class Dataset:
             seed: decides which.
 
         Returns:
-            float32 (samples, height, width, channels).
+            float32 (samples, *input_shape).
         """
         available = len(self.train)
         if samples > available:
@@ -140,17 +164,29 @@ class Dataset:
                 available,
             )
         chosen = np.random.default_rng(seed % 2**64).permutation(available)[:samples]
-        if self._fits_in_memory("train"):
-            return self.inputs("train")[chosen]
-        return self.preprocessor.all_at_once(self.train.x[chosen])
+        if "train" in self._inputs:
+            return self._inputs["train"][chosen]
+        return self.preprocessor.all_at_once(self.train.x.take(chosen))
 
     def _part(self, part: PartName) -> Part:
         return {"train": self.train, "validation": self.validation, "test": self.test}[part]
 
-    def _fits_in_memory(self, part: PartName) -> bool:
-        return 4 * len(self._part(part)) * math.prod(self.input_shape) <= _LARGEST_PREPROCESSED_BYTES
+    def _inputs_fit(self, part: PartName) -> bool:
+        return fits_in_memory(len(self._part(part)), self.signature.input_shape, np.dtype(np.float32))
 
-    def _images_for_streaming(self, part: PartName) -> tuple[np.ndarray, Preprocessor | None]:
-        if self._fits_in_memory(part):
-            return self.inputs(part), None
-        return self._part(part).x, self.preprocessor
+    def _labels_fit(self, part: PartName) -> bool:
+        return fits_in_memory(len(self._part(part)), self.label_format.shape, np.dtype(self.label_format.dtype))
+
+    def _reading(self, part: PartName) -> Reading:
+        """How a part gets into the graph: from memory where it fits."""
+        import tensorflow as tf
+
+        from qpipe.data.batches import Reading, from_memory, from_storage
+
+        stored = self._part(part)
+        in_memory = self._inputs_fit(part)
+        x: Reader = from_memory(self.inputs(part)) if in_memory else from_storage(stored.x, self.preprocessor)
+        y: Reader = (
+            from_memory(self.labels(part)) if self._labels_fit(part) else from_storage(stored.y, self.label_format)
+        )
+        return Reading(x=x, y=y, samples=len(stored), threads=2 if in_memory else tf.data.AUTOTUNE)

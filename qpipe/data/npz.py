@@ -12,25 +12,25 @@ from qpipe.config.schema import NpzData
 from qpipe.data.array_checks import checked_part
 from qpipe.data.part import Part, SourceParts
 from qpipe.errors import DataError, nearest
+from qpipe.source_path import source_path
 
 
-def load_npz(config: NpzData) -> SourceParts:
+def load_npz(config: NpzData) -> SourceParts[Part]:
     """Loads the parts that `config.keys` names.
 
     Raises:
         DataError: the file is missing, unreadable, truncated or foreign; a key is missing; an array holds
             Python objects; or images and labels don't fit.
     """
-    path = Path(config.path).expanduser()
     keys = config.keys
-    with _open(path) as file:
-        train = _part(file, path, "train", keys.x_train, keys.y_train)
+    with _open(config) as file:
+        train = _part(file, config, "train", keys.x_train, keys.y_train)
         if train is None:
             raise DataError("data.keys.x_train and data.keys.y_train are null: the training part has to be named.")
         return SourceParts(
             train=train,
-            validation=_part(file, path, "validation", keys.x_validation, keys.y_validation),
-            test=_part(file, path, "test", keys.x_test, keys.y_test),
+            validation=_part(file, config, "validation", keys.x_validation, keys.y_validation),
+            test=_part(file, config, "test", keys.x_test, keys.y_test),
         )
 
 
@@ -40,12 +40,11 @@ def check_file(config: NpzData) -> None:
     Raises:
         DataError: it is missing, unreadable or foreign.
     """
-    _open(Path(config.path).expanduser()).close()
+    _open(config).close()
 
 
-def _open(path: Path) -> np.lib.npyio.NpzFile:
-    if not path.exists():
-        raise DataError(f"data.path={path} does not exist (absolute path: {path.resolve()}).")
+def _open(config: NpzData) -> np.lib.npyio.NpzFile:
+    path = source_path(config.path, "data.path", DataError)
     if path.is_dir():
         raise DataError(f"data.path={path} is a folder; the path of an .npz file is needed.")
     try:
@@ -59,7 +58,7 @@ def _open(path: Path) -> np.lib.npyio.NpzFile:
     return file
 
 
-def _part(file: np.lib.npyio.NpzFile, path: Path, name: str, x_key: str | None, y_key: str | None) -> Part | None:
+def _part(file: np.lib.npyio.NpzFile, config: NpzData, name: str, x_key: str | None, y_key: str | None) -> Part | None:
     if x_key is None and y_key is None:
         return None
     if x_key is None or y_key is None:
@@ -68,9 +67,10 @@ def _part(file: np.lib.npyio.NpzFile, path: Path, name: str, x_key: str | None, 
             f"data.keys.{missing}_{name} is null, but its partner is '{x_key or y_key}': "
             "name both arrays of a part, or set both to null."
         )
-    images = _array(file, path, f"x_{name}", x_key)
+    path = Path(config.path).expanduser()
+    samples = _array(file, path, f"x_{name}", x_key)
     labels = _array(file, path, f"y_{name}", y_key)
-    return checked_part(images, labels, x_key=x_key, y_key=y_key, path=path)
+    return checked_part(samples, labels, config, x_name=f"'{x_key}'", y_name=f"'{y_key}'", source=f"in {path}")
 
 
 def _array(file: np.lib.npyio.NpzFile, path: Path, config_key: str, key: str) -> np.ndarray:

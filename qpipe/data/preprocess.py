@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qpipe import keras_source
 from qpipe.config.schema import DataConfig
+from qpipe.data.samples import ArraySamples, Samples, transformed
 from qpipe.errors import DataError, nearest
-from qpipe.models.keras_applications import preprocess_names
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -21,7 +22,7 @@ logger = logging.getLogger("qpipe")
 
 OWN_SCALINGS = ("raw", "unit", "symmetric")
 _LUMINANCE = (0.299, 0.587, 0.114)
-_CHUNK = 1024
+_LOOKED_AT = 1024
 
 
 def check_preprocess(config: DataConfig) -> None:
@@ -30,7 +31,8 @@ def check_preprocess(config: DataConfig) -> None:
     Raises:
         DataError: there is no such scaling and no such module of `keras.applications`.
     """
-    allowed = (*OWN_SCALINGS, *preprocess_names())
+    modules = keras_source.modules("keras.applications")
+    allowed = (*OWN_SCALINGS, *(module for module in modules if module != "imagenet_utils"))
     if config.preprocess not in allowed:
         raise DataError(f"data.preprocess='{config.preprocess}' is unknown; {nearest(config.preprocess, allowed)}")
 
@@ -91,19 +93,17 @@ class Preprocessor:
             x = tf.repeat(x, 3, axis=-1)
         return self._scale(x)
 
-    def all_at_once(self, images: np.ndarray) -> np.ndarray:
-        """Preprocesses an array (samples, height, width, channels) into a float32 array, chunk by chunk."""
-        result = np.empty((len(images), *self.output_shape), np.float32)
-        for start in range(0, len(images), _CHUNK):
-            result[start : start + _CHUNK] = self(images[start : start + _CHUNK]).numpy()
-        return result
+    def all_at_once(self, images: Samples) -> np.ndarray:
+        """Preprocesses all samples into a float32 array (samples, height, width, channels), chunk by chunk."""
+        return transformed(images, self, self.output_shape, np.dtype(np.float32))
 
-    def warn_if_range_is_odd(self, images: np.ndarray) -> None:
-        """Warns where the scaling expects 0...255 but floats span about 1."""
-        if self.scaling == "raw" or images.dtype == np.uint8:
+    def warn_if_range_is_odd(self, images: Samples) -> None:
+        """Warns where the scaling expects 0...255 but the first 1,024 samples span another range."""
+        if self.scaling == "raw" or not isinstance(images, ArraySamples) or images.dtype == np.uint8:
             return
-        low, high = float(images.min()), float(images.max())
-        if low < 0 or high <= 1:
+        looked_at = images.read(np.arange(min(_LOOKED_AT, len(images))))
+        low, high = float(looked_at.min()), float(looked_at.max())
+        if low < 0 or high <= 1 or high > 255:
             logger.warning(
                 "data.preprocess=%s expects pixels of 0...255, but the stored images span %g...%g; "
                 "data.preprocess=raw leaves them as they are.",
@@ -136,6 +136,27 @@ class Preprocessor:
                 f"data.preprocess={self.scaling} needs colour images, but they have {self.channels} "
                 "channels: set data.channels=3, or data.preprocess=unit."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unchanged:
+    """Takes samples that are no images as they are.
+
+    Attributes:
+        output_shape: shape of one sample.
+    """
+
+    output_shape: tuple[int, ...]
+
+    def __call__(self, samples: tf.Tensor) -> tf.Tensor:
+        """Converts a batch of any number type into float32."""
+        import tensorflow as tf
+
+        return tf.cast(samples, tf.float32)
+
+    def all_at_once(self, samples: Samples) -> np.ndarray:
+        """Reads all samples into a float32 array."""
+        return transformed(samples, np.asarray, self.output_shape, np.dtype(np.float32))
 
 
 def _preprocess_input(module: str) -> Callable[[Any], Any]:

@@ -8,6 +8,7 @@ from itertools import count
 import keras
 
 from qpipe.config.schema import QuantizerConfig
+from qpipe.errors import QuantizationError
 from qpipe.graph.layer_plan import LayerPlan, Treatment
 from qpipe.graph.quantizer_factory import output_quantizer
 from qpipe.graph.rebuild import Rebuild
@@ -42,6 +43,7 @@ def quantize(model: keras.Model, config: QuantizerConfig | None = None) -> keras
 
     Raises:
         ConfigError: if a rule matches no layer, or sets a field which its layer lacks.
+        QuantizationError: if no layer at all can be quantized.
     """
     return quantize_with_plan(model, config or QuantizerConfig()).model
 
@@ -60,13 +62,29 @@ def quantize_with_plan(
         config: bitwidths, ranges, scales and rules.
         ema_freeze_delay: training steps after which activation ranges and statistics stay as they are.
         absorbed: for each folded layer the names of the layers that were folded into it.
+
+    Raises:
+        ConfigError: a rule matches no layer, or sets a field which its layer lacks.
+        QuantizationError: no layer at all can be quantized.
     """
     graph = trace(model)
     rewrite = QuantizationRewrite(graph, config, ema_freeze_delay, absorbed or {})
     has = {node.name: rewrite.fields_of(node) for node in graph.nodes}
     notes = check_rules(config, has)
     quantized = rewrite.run()
+    _require_quantized(model.name, rewrite.plans)
     return QuantizationResult(quantized, rewrite.plans, count_matches(config, has), notes)
+
+
+def _require_quantized(model_name: str, plans: list[LayerPlan]) -> None:
+    if any(plan.treatment is Treatment.quantized for plan in plans):
+        return
+    reasons = [f"{plan.name!r}: {plan.reason}" for plan in plans if plan.reason]
+    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    raise QuantizationError(
+        f"the model {model_name!r} has no layer that can be quantized: "
+        + ("; ".join(reasons[:3]) + more or "it has no convolution, dense layer, addition or average pooling")
+    )
 
 
 class QuantizationRewrite:

@@ -90,8 +90,12 @@ def _why_unknown(rewrite, node: Node) -> str:
     at_output = any(rewrite.graph.is_output(edge) for edge in node.outputs)
     if name == "softmax" and at_output:
         return "softmax at the model's output stays in float"
-    if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization) and node.inputs[0].producer is None:
+    if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization) and rewrite.is_input(node.inputs[0]):
         return "it prepares the input, before the input's quantizer"
+    if not isinstance(layer, keras.layers.Layer):
+        return f"the operation {type(layer).__name__} is not a layer and has no integer form yet"
+    if type(layer) is keras.layers.ReLU:
+        return "a ReLU with bounds or a slope that no layer before it takes in has no integer form yet"
     what = f"activation {name!r}" if type(layer) is keras.layers.Activation else type(layer).__name__
     return f"{what} has no integer form yet"
 

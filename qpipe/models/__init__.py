@@ -2,5 +2,6 @@
 
 from qpipe.models.build import build_model, check_model_source
 from qpipe.models.cache import CachedModel, FloatModelCache
+from qpipe.models.identity import model_identity
 
-__all__ = ["CachedModel", "FloatModelCache", "build_model", "check_model_source"]
+__all__ = ["CachedModel", "FloatModelCache", "build_model", "check_model_source", "model_identity"]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from qpipe.config.schema import FileModel
 from qpipe.errors import ModelError
-from qpipe.models.first_sentence import first_sentence
+from qpipe.first_sentence import first_sentence
+from qpipe.source_path import source_path
 
 if TYPE_CHECKING:
     import keras
@@ -48,9 +49,7 @@ def check_file(config: FileModel) -> None:
     Raises:
         ModelError: it is missing, unreadable, truncated or foreign.
     """
-    path = Path(config.path).expanduser()
-    if not path.exists():
-        raise ModelError(f"model.path={path} does not exist (absolute path: {path.resolve()}).")
+    path = source_path(config.path, "model.path", ModelError)
     if path.is_dir():
         raise ModelError(f"model.path={path} is a folder; the path of a .keras file is needed.")
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -70,19 +70,20 @@ def remarks(report: LayerReport) -> list[str]:
 
 
 def result_table(metrics: Mapping[str, float]) -> Table:
-    """Returns the closing table: accuracy, agreement with the float model and size of each model."""
+    """Returns the closing table: how good each model is, how alike the quantized one is to the float one, sizes."""
+    measures = [key for key in MEASURES if f"float/{key}" in metrics]
+    compared = [key for key in LIKENESS if key in metrics]
+    sizes = {"float": "size/float_bytes", "quantized": "size/packed_weight_bytes"}
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("model")
-    for title in ("accuracy", "agreement with float", "weights"):
+    titles = [MEASURES[key][0] for key in measures] + [LIKENESS[key][0] for key in compared] + ["weights"]
+    for title in titles:
         table.add_column(title, justify="right")
-    table.add_row("float", _percent(metrics["float/accuracy"]), UNKNOWN, _kilobytes(metrics["size/float_bytes"]))
-    table.add_row("folded", _percent(metrics["folded/accuracy"]), UNKNOWN, UNKNOWN)
-    table.add_row(
-        "quantized",
-        _percent(metrics["quantized/accuracy"]),
-        _percent(metrics["agreement"]),
-        _kilobytes(metrics["size/packed_weight_bytes"]),
-    )
+    for name in ("float", "folded", "quantized"):
+        cells = [MEASURES[key][1](metrics[f"{name}/{key}"]) for key in measures]
+        cells += [LIKENESS[key][1](metrics[key]) if name == "quantized" else UNKNOWN for key in compared]
+        cells.append(_kilobytes(metrics[sizes[name]]) if name in sizes else UNKNOWN)
+        table.add_row(name, *cells)
     return table
 
 
@@ -129,3 +130,24 @@ def _percent(share: float) -> str:
 
 def _kilobytes(size: float) -> str:
     return f"{size / 1024:,.1f} KiB"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "accuracy": ("accuracy", _percent),
+    "top5_accuracy": ("top 5", _percent),
+    "mean_iou": ("mean IoU", _percent),
+    "f1": ("F1", _percent),
+    "mae": ("mean abs. error", _number),
+    "rmse": ("RMS error", _number),
+    "r2": ("R²", _number),
+}
+"""Title and format of what is measured of each model."""
+LIKENESS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "agreement": ("agreement with float", _percent),
+    "deviation": ("deviation from float", _percent),
+}
+"""Title and format of what compares the quantized model with the float one."""

@@ -12,6 +12,7 @@ from rich.table import Table
 
 PLAIN_WIDTH = 150
 LINES_PER_PROGRESS = 4
+EPOCH_METRICS = ("loss", "accuracy", "mae")
 
 
 class Terminal:
@@ -59,8 +60,8 @@ class Terminal:
 
     def epoch(self, epoch: int, epochs: int, logs: Mapping[str, float]) -> None:
         """Prints the metrics of an epoch."""
-        names = {"loss": "loss", "accuracy": "accuracy", "val_loss": "val loss", "val_accuracy": "val accuracy"}
-        values = "  ".join(f"{title} {logs[key]:.4f}" for key, title in names.items() if key in logs)
+        shown = [f"{prefix}{name}" for prefix in ("", "val_") for name in EPOCH_METRICS]
+        values = "  ".join(f"{key.replace('_', ' ', 1)} {logs[key]:.4f}" for key in shown if key in logs)
         self.console.print(f"epoch {epoch:>{len(str(epochs))}}/{epochs}  {values}")
 
     def table(self, table: Table) -> None:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qpipe.storage import whole_file, write_text
 from qpipe.tracking.location import without_password
 from qpipe.tracking.run import TrackedRun
 
@@ -36,7 +37,7 @@ class JobLog:
         from omegaconf import OmegaConf
 
         text = without_password(OmegaConf.to_yaml(OmegaConf.structured(config)))
-        (self.directory / "config.yaml").write_text(text, encoding="utf-8")
+        write_text(self.directory / "config.yaml", text)
         self.run.log_text("config.yaml", text)
 
     @contextmanager
@@ -65,25 +66,29 @@ class JobLog:
 
     def json(self, name: str, content: Any) -> None:
         """Stores `content` as a JSON file."""
-        (self.directory / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+        write_text(self.directory / name, json.dumps(content, indent=2))
         self.run.log_json(name, content)
 
     def model(self, name: str, model: keras.Model) -> None:
-        """Stores a model as `model/<name>.keras`."""
+        """Stores a model as `model/<name>.keras`.
+
+        Raises:
+            StorageError: the file can't be written.
+        """
         path = self._model_path(name)
-        path.parent.mkdir(exist_ok=True)
-        model.save(path)
+        with whole_file(path) as temporary:
+            model.save(temporary)
         self.run.log_file(path, "model")
 
-    def logged_model(self, name: str, inputs: np.ndarray, outputs: np.ndarray) -> None:
-        """Registers a stored model as a logged model, with the signature of the examples."""
+    def logged_model(self, name: str, inputs: np.ndarray, outputs: Mapping[str, np.ndarray]) -> None:
+        """Registers a stored model as a logged model, with the signature of the examples; outputs by their names."""
         self.run.log_keras_model(self._model_path(name), name=name, input_example=inputs, output_example=outputs)
 
     def _model_path(self, name: str) -> Path:
         return self.directory / "model" / f"{name}.keras"
 
     def _write_metrics(self) -> None:
-        (self.directory / "metrics.json").write_text(json.dumps(self.metrics, indent=2), encoding="utf-8")
+        write_text(self.directory / "metrics.json", json.dumps(self.metrics, indent=2))
 
 
 def _epoch_key(stage: str, name: str) -> str:

@@ -21,17 +21,20 @@ class KerasPredictor:
 
         self.model = keras.saving.load_model(model_path, compile=False)
 
-    def predict(self, data: Any, params: dict[str, Any] | None = None) -> np.ndarray:
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> np.ndarray | dict[str, np.ndarray]:
         """Predicts a batch.
 
         Args:
-            data: (samples, height, width, channels), as preprocessed for the model.
+            data: (samples, ...), as preprocessed for the model.
             params: unused; part of MLflow's protocol.
 
         Returns:
-            float32 (samples, classes).
+            float32 (samples, ...); of a model with several outputs a mapping from their names.
         """
-        return np.asarray(self.model.predict(np.asarray(data), verbose=0))
+        import keras
+
+        outputs = keras.tree.flatten(self.model.predict(np.asarray(data), verbose=0))
+        return outputs[0] if len(outputs) == 1 else dict(zip(self.model.output_names, outputs, strict=True))
 
 
 def _load_pyfunc(data_path: str) -> KerasPredictor:

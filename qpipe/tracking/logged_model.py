@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ def log_keras_model(
     path: Path,
     name: str,
     input_example: np.ndarray,
-    output_example: np.ndarray,
+    output_example: Mapping[str, np.ndarray],
 ) -> str:
     """Logs a model that `mlflow.pyfunc.load_model` opens without this process.
 
@@ -38,7 +39,7 @@ def log_keras_model(
         path: the `.keras` file.
         name: name of the model within the run.
         input_example: (samples, ...), of which shape and type are recorded.
-        output_example: (samples, ...), alike.
+        output_example: (samples, ...) by the names of the outputs, alike.
 
     Returns:
         The model's id; its URIs are `models:/<id>` and `runs:/<run id>/<name>`.
@@ -75,11 +76,13 @@ def log_keras_model(
     return model.model_id
 
 
-def _signature(inputs: np.ndarray, outputs: np.ndarray) -> ModelSignature:
+def _signature(inputs: np.ndarray, outputs: Mapping[str, np.ndarray]) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
+    names = list(outputs) if len(outputs) > 1 else [None]
+    tensors = zip(names, outputs.values(), strict=True)
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(inputs.dtype), (-1, *inputs.shape[1:]))]),
-        outputs=Schema([TensorSpec(np.dtype(outputs.dtype), (-1, *outputs.shape[1:]))]),
+        outputs=Schema([TensorSpec(np.dtype(array.dtype), (-1, *array.shape[1:]), name) for name, array in tensors]),
     )

@@ -127,14 +127,16 @@ class TrackedRun:
         with mlflow_errors(self._store.location):
             self._store.client.log_artifact(self.id, str(path), folder)
 
-    def log_keras_model(self, path: Path, *, name: str, input_example: np.ndarray, output_example: np.ndarray) -> str:
+    def log_keras_model(
+        self, path: Path, *, name: str, input_example: np.ndarray, output_example: Mapping[str, np.ndarray]
+    ) -> str:
         """Logs a `.keras` file as a model that `mlflow.pyfunc.load_model` opens in any process with qpipe.
 
         Args:
             path: the `.keras` file.
             name: `float` or `quantized`.
-            input_example: (samples, height, width, channels), whose shape and type make the signature.
-            output_example: (samples, classes), alike.
+            input_example: (samples, ...), whose shape and type make the signature.
+            output_example: (samples, ...) for each output of the model, alike.
 
         Returns:
             The model's id: its URI is `models:/<id>`.

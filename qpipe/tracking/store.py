@@ -89,14 +89,15 @@ def mlflow_errors(location: Location) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise TrackingError(f"Tracking at {location.shown} failed: {_reason(error)}.") from error
+        raise TrackingError(f"tracking.uri: tracking at {location.shown} failed: {_reason(error)}.") from error
     except ModuleNotFoundError as error:
         raise TrackingError(
-            f"Tracking at {location.shown} needs the Python package '{error.name}', which is not installed."
+            f"tracking.uri: tracking at {location.shown} needs the Python package '{error.name}', which is not installed."
         ) from error
     except OSError as error:
         place = "" if error.filename is None else f" ({error.filename})"
-        raise TrackingError(f"Tracking at {location.shown} failed: {error.strerror or error}{place}.") from error
+        reason = f"{error.strerror or error}{place}"
+        raise TrackingError(f"tracking.uri: tracking at {location.shown} failed: {reason}.") from error
 
 
 def _reason(error: Exception) -> str:

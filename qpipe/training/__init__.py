@@ -1,6 +1,5 @@
-"""Training loops of the float and the quantized model."""
+"""Training loops of the float and the quantized model; this module imports no Keras, the ones inside it do."""
 
-from qpipe.training.freeze import follow_data, freeze
-from qpipe.training.loop import fit
+from qpipe.training.check import check_training
 
-__all__ = ["fit", "follow_data", "freeze"]
+__all__ = ["check_training"]

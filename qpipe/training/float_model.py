@@ -2,105 +2,123 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
-import numpy
-import tensorflow
 
-import qpipe
 from qpipe.config.fingerprint import fingerprint
-from qpipe.config.schema import FileModel, JobConfig, ModelConfig
+from qpipe.config.schema import FileModel, JobConfig, MethodName
 from qpipe.data import Dataset
-from qpipe.models import FloatModelCache, build_model
+from qpipe.models import FloatModelCache, build_model, model_identity
+from qpipe.models.cache import CachedModel
 from qpipe.models.saved_file import load_file
+from qpipe.training.callbacks import check_callbacks
+from qpipe.training.checkpoint import Checkpoints
+from qpipe.training.class_weights import class_weights
+from qpipe.training.identity import training_identity, versions
 from qpipe.training.loop import fit
+from qpipe.training.loss import make_loss
+from qpipe.training.optimizer import make_optimizer
+from qpipe.training.progress import OnBatch, OnEpoch
 from qpipe.training.seeds import seed_stage
 
 
 @dataclass(frozen=True)
 class FloatModel:
-    """A float model, its metrics per epoch (empty if it was not trained), and whether it came from the cache."""
+    """A float model.
+
+    Attributes:
+        model: the Keras model, not compiled.
+        history: metrics per epoch; empty if it was not trained.
+        cached: whether it came from the cache.
+        key: hash of all that determines it, its data included.
+    """
 
     model: keras.Model
     history: dict[str, list[float]]
     cached: bool
+    key: str
 
 
 def float_model(
     config: JobConfig,
     dataset: Dataset,
     cache: FloatModelCache,
+    checkpoints: Checkpoints,
     *,
-    on_batch: Callable[[int, int], None],
-    on_epoch: Callable[[int, Mapping[str, float]], None],
+    on_batch: OnBatch,
+    on_epoch: OnEpoch,
 ) -> FloatModel:
     """Returns the float model of a job.
 
     A trained model is always loaded from the cache's file, so that a job sees the same model whether it was
-    trained just now or by an earlier job.
+    trained just now or by an earlier job. A training that was killed goes on from its last checkpoint.
 
     Args:
-        config: the job.
+        config: the job. Of quantization-aware training all that can be is checked here, before anything is trained.
         dataset: what the model is trained on.
         cache: where trained models are kept.
+        checkpoints: where trainings are kept that are under way.
         on_batch: progress of the training, as in `fit`.
         on_epoch: metrics of the training, as in `fit`.
+
+    Raises:
+        QpipeError: something in the configuration of model or training does not exist or does not fit, or the cache
+            can't be written.
     """
-    if not config.model.train:
-        return FloatModel(_build(config, dataset), {}, cached=False)
+    _check_what_comes_later(config, dataset)
     key = _key(config, dataset)
+    if not config.model.train:
+        return FloatModel(_build(config, dataset), {}, cached=False, key=key)
     with cache.lock(key):
         entry = cache.load(key)
         cached = entry is not None
         if entry is None:
-            model = _build(config, dataset)
-            stage = config.training.float
-            seed_stage(config.seed, "float")
-            history = fit(
-                model,
-                stage,
-                dataset,
-                seed=config.seed,
-                where="training.float",
-                on_batch=on_batch,
-                on_epoch=on_epoch,
-            )
-            entry = cache.store(key, model, history, {"name": config.name, "training": _plain(stage)})
-    trusted = isinstance(config.model, FileModel) and config.model.trusted
-    model = load_file(FileModel(path=str(entry.model_path), trusted=trusted))
-    return FloatModel(model, entry.history, cached)
+            with checkpoints.open(key) as checkpoint:
+                model = _build(config, dataset)
+                seed_stage(config.seed, "float")
+                history = fit(
+                    model,
+                    config.training,
+                    "float",
+                    dataset,
+                    seed=config.seed,
+                    checkpoint=checkpoint,
+                    on_batch=on_batch,
+                    on_epoch=on_epoch,
+                )
+                entry = cache.store(key, model, history, {"name": config.name, "training": _plain(config)})
+                if checkpoint is not None:
+                    checkpoint.discard()
+    return FloatModel(_loaded(config, entry), entry.history, cached, key)
+
+
+def _check_what_comes_later(config: JobConfig, dataset: Dataset) -> None:
+    """Finds mistakes in the settings of quantization-aware training before the float model is trained for it."""
+    if config.method.name is MethodName.qat:
+        stage, training = config.training.qat, config.training
+        make_optimizer(stage, stage.epochs * dataset.steps_per_epoch(stage.batch_size), "training.qat")
+        check_callbacks(stage, "training.qat")
+        class_weights(training.class_weights, dataset.signature, dataset.labels("train"))
+        make_loss(training.loss, dataset.task, from_logits=True)
 
 
 def _build(config: JobConfig, dataset: Dataset) -> keras.Model:
     seed_stage(config.seed, "build")
-    return build_model(config.model, input_shape=dataset.input_shape, classes=dataset.classes)
+    return build_model(config.model, dataset.signature)
+
+
+def _loaded(config: JobConfig, entry: CachedModel) -> keras.Model:
+    """Loads a model from the cache; code in it is the user's own, unless it came with a file that is not trusted."""
+    trusted = not isinstance(config.model, FileModel) or config.model.trusted
+    return load_file(FileModel(path=str(entry.model_path), trusted=trusted))
 
 
 def _key(config: JobConfig, dataset: Dataset) -> str:
-    versions = {package.__name__: package.__version__ for package in (keras, tensorflow, numpy, qpipe)}
-    return fingerprint(
-        _identity(config.model), dataset.fingerprint, config.training.float, config.seed, versions, _backend_precision()
-    )
+    trained = training_identity(config.training, config.training.float) if config.model.train else None
+    return fingerprint(model_identity(config.model), dataset.fingerprint, trained, config.seed, versions())
 
 
-def _identity(config: ModelConfig) -> dict[str, Any]:
-    """What determines the untrained model: its configuration, with the content of files for their paths."""
-    identity: dict[str, Any] = {"kind": type(config).__name__}
-    for name, value in asdict(config).items():
-        if isinstance(value, str) and Path(value).is_file():
-            value = hashlib.sha256(Path(value).read_bytes()).hexdigest()
-        identity[name] = value
-    return identity
-
-
-def _backend_precision() -> str:
-    return f"{keras.backend.backend()}/{keras.config.floatx()}/{keras.config.dtype_policy().name}"
-
-
-def _plain(stage) -> dict[str, Any]:
-    return {name: getattr(value, "name", value) for name, value in asdict(stage).items()}
+def _plain(config: JobConfig) -> dict[str, Any]:
+    return {name: getattr(value, "name", value) for name, value in asdict(config.training.float).items()}

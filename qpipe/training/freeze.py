@@ -30,6 +30,7 @@ class FreezeByRetracing(keras.callbacks.Callback):
     """
 
     def on_train_begin(self, logs=None):
+        """Counts the steps that are left until the freeze of each part."""
         self._left = {
             id(part): part.ema_freeze_delay - int(keras.ops.convert_to_numpy(part.steps)) for part in self._parts()
         }
@@ -38,6 +39,7 @@ class FreezeByRetracing(keras.callbacks.Callback):
             part.known_frozen = self._left[id(part)] <= 0
 
     def on_train_batch_end(self, batch, logs=None):
+        """Traces anew where a part freezes."""
         self._step += 1
         due = [part for part in self._parts() if self._left[id(part)] == self._step]
         for part in due:
@@ -46,6 +48,7 @@ class FreezeByRetracing(keras.callbacks.Callback):
             self.model.make_train_function(force=True)
 
     def on_train_end(self, logs=None):
+        """Leaves the choice to the graph again."""
         for part in self._parts():
             part.known_frozen = None
         self.model.train_function = None

@@ -2,90 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from typing import Literal
 
 import keras
-import numpy as np
 
-from qpipe.config.schema import TrainingStage
+from qpipe.config.schema import TrainingConfig, TrainingStage
 from qpipe.data import Dataset
+from qpipe.training.callbacks import make_callbacks
+from qpipe.training.checkpoint import Checkpoint
+from qpipe.training.class_weights import class_weights
 from qpipe.training.freeze import FreezeByRetracing
+from qpipe.training.objective import compile_model, forget_compilation
 from qpipe.training.optimizer import make_optimizer
-
-EVALUATION_BATCH = 256
+from qpipe.training.precision import precision_of_layers
+from qpipe.training.progress import OnBatch, OnEpoch, Progress
+from qpipe.training.resume import Resumable, resumed_state
+from qpipe.training.streams import training_stream, validation_stream
 
 
 def fit(
     model: keras.Model,
-    stage: TrainingStage,
+    config: TrainingConfig,
+    stage: Literal["float", "qat"],
     dataset: Dataset,
     *,
     seed: int,
-    where: str,
-    on_batch: Callable[[int, int], None] = lambda step, steps: None,
-    on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, logs: None,
+    checkpoint: Checkpoint | None = None,
+    on_batch: OnBatch = lambda step, steps: None,
+    on_epoch: OnEpoch = lambda epoch, logs: None,
 ) -> dict[str, list[float]]:
-    """Trains `model` in place.
+    """Trains `model` in place, from the last checkpoint on where there is one.
+
+    A resumed training ends with the weights of an undisturbed one, bit by bit. Random numbers that are drawn
+    outside of Keras' seed generators (by a callback, say) are not part of a checkpoint.
 
     Args:
-        model: a classifier; its output may be probabilities or logits.
-        stage: epochs, batch size, optimizer.
+        model: fits the data; its outputs may be probabilities or logits, and are all trained on the same labels.
+            Afterwards it is not compiled.
+        config: loss, class weights and the stage's settings.
+        stage: which of its two stages.
         dataset: its training and validation parts are used.
         seed: decides order and augmentation.
-        where: config path of the stage, for errors.
+        checkpoint: written after every epoch, unless `config.checkpoints` is false; None keeps none. It stays until
+            the caller discards it.
         on_batch: called after every step with its number (from 1) and the number of all steps.
         on_epoch: called after every epoch with its number (from 1) and its metrics.
 
     Returns:
-        Metrics per epoch: `loss`, `accuracy`, `val_loss`, `val_accuracy`.
+        Metrics of all epochs, those before a resume included: `loss`, `val_loss`, and each metric of the task alike;
+        where there are several outputs, these begin with the output's name.
+
+    Raises:
+        ConfigError: something in `config` does not exist, or does not fit model and data.
     """
-    steps_per_epoch = dataset.steps_per_epoch(stage.batch_size)
-    steps = stage.epochs * steps_per_epoch
-    model.compile(
-        optimizer=make_optimizer(stage, steps, where),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=not gives_probabilities(model)),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    _create_variables(model, dataset)
-    history = model.fit(
-        dataset.training_batches(stage.batch_size, seed=seed, epochs=stage.epochs),
-        epochs=stage.epochs,
-        steps_per_epoch=steps_per_epoch,
-        validation_data=dataset.evaluation_batches("validation", EVALUATION_BATCH),
-        callbacks=[FreezeByRetracing(), _Report(on_batch, on_epoch, steps)],
-        shuffle=False,
-        verbose=0,
-    )
-    return {name: [float(value) for value in values] for name, values in history.history.items()}
-
-
-def gives_probabilities(model: keras.Model) -> bool:
-    """Whether the model ends in a softmax."""
-    activation = getattr(model.outputs[0]._keras_history.operation, "activation", None)
-    last = model.outputs[0]._keras_history.operation
-    return activation is keras.activations.softmax or isinstance(last, keras.layers.Softmax)
-
-
-def _create_variables(model: keras.Model, dataset: Dataset) -> None:
-    """Creates the variables of optimizer, loss and metrics, so that the training step is traced once, not twice."""
-    model.optimizer.build(model.trainable_variables)
-    labels = dataset.labels("train")[:1]
-    outputs = np.full((1, dataset.classes), 1.0 / dataset.classes, "float32")
-    model.compute_loss(y=labels, y_pred=outputs)
-    model.compute_metrics(None, labels, outputs)
-    model.reset_metrics()
-
-
-class _Report(keras.callbacks.Callback):
-    def __init__(self, on_batch, on_epoch, steps):
-        super().__init__()
-        self._on_batch, self._on_epoch, self._steps = on_batch, on_epoch, steps
-        self._step = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._step += 1
-        self._on_batch(self._step, self._steps)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._on_epoch(epoch + 1, {name: float(value) for name, value in (logs or {}).items()})
+    settings: TrainingStage = getattr(config, stage)
+    where = f"training.{stage}"
+    steps_per_epoch = dataset.steps_per_epoch(settings.batch_size)
+    steps = settings.epochs * steps_per_epoch
+    weights = class_weights(config.class_weights, dataset.signature, dataset.labels("train"))
+    validation = validation_stream(model, dataset)
+    checkpoint = checkpoint if config.checkpoints else None
+    with precision_of_layers(model, settings.precision):
+        names = compile_model(model, config, dataset, make_optimizer(settings, steps, where))
+        monitors = [*names, *(f"val_{name}" for name in names if validation is not None)]
+        callbacks = make_callbacks(settings, monitors, where)
+        state = resumed_state(model, callbacks, checkpoint, epochs=settings.epochs, where=where)
+        done = state.epoch if state else 0
+        left = 0 if state and state.ended else settings.epochs - done
+        history = state.history if state else {}
+        progress = Progress(on_batch, on_epoch, steps=steps, step=done * steps_per_epoch, history=history, where=where)
+        resumable = [Resumable(checkpoint, state, progress, callbacks)] if checkpoint else []
+        model.fit(
+            training_stream(
+                model, dataset, weights, batch_size=settings.batch_size, seed=seed, first_epoch=done, epochs=left
+            ),
+            initial_epoch=settings.epochs - left,
+            epochs=settings.epochs,
+            steps_per_epoch=steps_per_epoch,
+            validation_data=validation,
+            callbacks=[FreezeByRetracing(), *callbacks, progress, *resumable],
+            shuffle=False,
+            verbose=0,
+        )
+    forget_compilation(model)
+    return progress.history

@@ -1,50 +1,47 @@
-"""Optimizers and learning-rate schedules by name."""
+"""The optimizer of a training stage, by name or by `_target_`."""
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from qpipe.config.schema import Schedule, TrainingStage
+from qpipe import targets
+from qpipe.config.schema import Precision, TrainingStage
 from qpipe.errors import ConfigError, nearest
+from qpipe.training.names import matching, optimizer_names
+from qpipe.training.schedule import make_schedule
 
 
 def make_optimizer(stage: TrainingStage, steps: int, where: str) -> keras.optimizers.Optimizer:
-    """Returns the optimizer of a training stage.
+    """Returns the optimizer of a training stage, with loss scaling where it trains in float16.
 
     Args:
-        stage: names the optimizer, its learning rate and schedule.
+        stage: its optimizer, learning rate, schedule and precision.
         steps: training steps of the whole stage.
         where: config path of the stage, for errors.
 
     Raises:
-        ConfigError: if Keras has no such optimizer.
+        ConfigError: there is no such optimizer, or it refuses its arguments.
     """
-    known: dict[str, Any] = {
-        name.lower(): kind
-        for name, kind in vars(keras.optimizers).items()
-        if inspect.isclass(kind)
-        and issubclass(kind, keras.optimizers.Optimizer)
-        and kind not in (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer)
-    }
-    kind = known.get(stage.optimizer.lower())
-    if kind is None:
+    optimizer = _make(stage.optimizer, make_schedule(stage, steps, where), f"{where}.optimizer")
+    scaled = stage.precision is Precision.mixed_float16
+    if scaled and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def _make(wanted: Any, learning_rate: Any, where: str) -> keras.optimizers.Optimizer:
+    if not isinstance(wanted, Mapping):
+        known = optimizer_names()
+        name = matching(wanted, known)
+        if name is None:
+            raise ConfigError(f"{where}: unknown optimizer {wanted!r}; {nearest(wanted.lower(), known)}")
+        return getattr(keras.optimizers, name)(learning_rate=learning_rate)
+    optimizer = targets.instantiated(wanted, where, learning_rate=learning_rate)
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ConfigError(
-            f"{where}.optimizer: unknown optimizer {stage.optimizer!r}; {nearest(stage.optimizer, known)}"
+            f"{where}: {wanted[targets.TARGET]} returned a {type(optimizer).__name__}; a Keras optimizer is needed"
         )
-    return kind(learning_rate=_learning_rate(stage, steps))
-
-
-def _learning_rate(stage: TrainingStage, steps: int):
-    warmup = round(stage.warmup_fraction * steps)
-    if stage.schedule is Schedule.constant and not warmup:
-        return stage.learning_rate
-    alpha = 1.0 if stage.schedule is Schedule.constant else 0.0
-    decay_steps = max(1, steps - warmup)
-    if not warmup:
-        return keras.optimizers.schedules.CosineDecay(stage.learning_rate, decay_steps, alpha=alpha)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, decay_steps, alpha=alpha, warmup_target=stage.learning_rate, warmup_steps=warmup
-    )
+    return optimizer

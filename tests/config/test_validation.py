@@ -15,6 +15,8 @@ from qpipe.config.schema import (
     OutputQuantizerConfig,
     OutputQuantizerRule,
     QuantizerConfig,
+    TrainingConfig,
+    TrainingStage,
     WeightQuantizerConfig,
     WeightQuantizerRule,
 )
@@ -38,8 +40,23 @@ def test_schema_defaults_are_valid():
 def test_keys_that_post_training_quantization_ignores_are_reported():
     folding = FoldingConfig(ema_freeze_delay=3, mode=FoldingMode.batch_stats_folding)
     warnings = validate(job(folding=folding))
-    assert [warning.split()[0] for warning in warnings] == ["folding.mode", "folding.ema_freeze_delay"]
+    assert warnings == [
+        "folding.mode, folding.ema_freeze_delay are set but not used: method=ptq does not train the quantized model"
+    ]
     assert validate(job(folding=folding, method=MethodConfig(name=MethodName.qat))) == []
+
+
+def test_training_that_does_not_happen_is_reported():
+    training = TrainingConfig(float=TrainingStage(epochs=3), qat=TrainingStage(batch_size=8))
+    model = FileModel(path="model.keras", train=False)
+    assert validate(job(training=training, model=model)) == [
+        "training.qat.batch_size is set but not used: method=ptq does not train the quantized model",
+        "training.float.epochs is set but not used: model.train=false takes the model's weights as they are",
+    ]
+    used = job(
+        training=training, model=FileModel(path="model.keras", train=True), method=MethodConfig(name=MethodName.qat)
+    )
+    assert validate(used) == []
 
 
 def test_value_that_was_never_set_in_python():

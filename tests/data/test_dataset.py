@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from qpipe.config.schema import Augmentation, DigitsData
-from qpipe.data import dataset as dataset_module
-from qpipe.data import load_dataset
+from qpipe.data import load_dataset, samples
+from qpipe.data.samples import read_all
 
 
 def digits(seed=0, **options):
@@ -23,9 +23,10 @@ AUGMENTED = {"augmentation": Augmentation(shift=0.15, flip=True), "limit": 100}
 def test_digits_are_real_and_split_by_class():
     data = digits()
     assert len(data.train) + len(data.validation) + len(data.test) == 1797
-    assert data.train.x.dtype == np.uint8
-    assert (data.train.x.min(), data.train.x.max()) == (0, 255)
-    shares = [np.bincount(part.y) / len(part) for part in (data.train, data.validation, data.test)]
+    pixels = read_all(data.train.x)
+    assert pixels.dtype == np.uint8
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    shares = [np.bincount(data.labels(part)) / len(data.labels(part)) for part in ("train", "validation", "test")]
     assert np.abs(shares[0] - shares[1]).max() < 0.01
     assert np.abs(shares[0] - shares[2]).max() < 0.01
 
@@ -38,7 +39,9 @@ def test_same_seed_gives_identical_arrays_and_fingerprint():
 
 
 def test_test_part_does_not_depend_on_validation_fraction():
-    np.testing.assert_array_equal(digits(validation_fraction=0.1).test.x, digits(validation_fraction=0.4).test.x)
+    np.testing.assert_array_equal(
+        digits(validation_fraction=0.1).inputs("test"), digits(validation_fraction=0.4).inputs("test")
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_large_parts_are_preprocessed_batch_by_batch_with_the_same_result(monkey
     at_once = epoch_arrays(digits(**options).training_batches(32, seed=5, epochs=1))
     calibration = digits(**options).calibration_inputs(10, seed=2)
     evaluated = epoch_arrays(digits(**options).evaluation_batches("test", 32))
-    monkeypatch.setattr(dataset_module, "_LARGEST_PREPROCESSED_BYTES", 0)
+    monkeypatch.setattr(samples, "LARGEST_IN_MEMORY", 0)
     per_batch = epoch_arrays(digits(**options).training_batches(32, seed=5, epochs=1))
     np.testing.assert_allclose(at_once[0], per_batch[0], atol=1e-6)
     np.testing.assert_array_equal(at_once[1], per_batch[1])

@@ -5,6 +5,7 @@ import pytest
 
 from qpipe.config.schema import NpzData, NpzKeys
 from qpipe.data import load_dataset
+from qpipe.data.samples import read_all
 from qpipe.errors import DataError
 
 
@@ -37,25 +38,25 @@ def load(path, **options):
 def test_given_parts_are_kept_and_validation_is_split_off(save):
     data = load(save())
     assert (len(data.train), len(data.validation), len(data.test)) == (36, 4, 8)
-    np.testing.assert_array_equal(data.test.x, arrays()["x_test"])
-    assert data.classes == 4
-    assert data.input_shape == (6, 5, 3)
+    np.testing.assert_array_equal(read_all(data.test.x), arrays()["x_test"])
+    assert data.signature.classes == 4
+    assert data.signature.input_shape == (6, 5, 3)
 
 
 def test_images_without_channel_axis_and_labels_as_column_are_understood(save):
     path = save(x_train=np.zeros((40, 6, 5), np.float64), x_test=None, y_test=None, y_train=np.arange(40)[:, None] % 4)
     data = load(path, keys=NpzKeys(x_test=None, y_test=None), preprocess="raw")
-    assert data.input_shape == (6, 5, 1)
+    assert data.signature.input_shape == (6, 5, 1)
     assert len(data.test) == 8
-    assert data.train.y.shape == (29,)
+    assert len(data.train) == 29
 
 
 def test_limit_takes_a_seeded_choice_of_given_parts(save):
     path = save()
     first, again, other = (load_dataset(NpzData(path=str(path), limit=5), seed=seed) for seed in (1, 1, 2))
     assert (len(first.train), len(first.validation), len(first.test)) == (5, 4, 5)
-    np.testing.assert_array_equal(first.test.x, again.test.x)
-    assert not np.array_equal(first.test.x, other.test.x)
+    np.testing.assert_array_equal(first.inputs("test"), again.inputs("test"))
+    assert not np.array_equal(first.inputs("test"), other.inputs("test"))
 
 
 IMAGES = np.zeros((40, 6, 5, 3), np.float32)

@@ -8,13 +8,18 @@ from qpipe.config.schema import Augmentation, DataConfig, DigitsData
 from qpipe.data import load_dataset
 from qpipe.data.augmentation import augment
 from qpipe.data.preprocess import Preprocessor
+from qpipe.data.samples import ArraySamples
 from qpipe.errors import DataError
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 3), dtype=np.uint8)
 
 
+def stored(images):
+    return ArraySamples(images, images.dtype)
+
+
 def preprocess(images, **options):
-    return Preprocessor.for_images(DataConfig(**options), image_shape=images.shape[1:]).all_at_once(images)
+    return Preprocessor.for_images(DataConfig(**options), image_shape=images.shape[1:]).all_at_once(stored(images))
 
 
 @pytest.mark.parametrize(
@@ -63,12 +68,13 @@ def test_resizing_is_bilinear():
     np.testing.assert_allclose(resized[0, 0, :, 0], [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
 
 
-def test_floats_around_one_are_noticed(caplog):
+@pytest.mark.parametrize("factor", [1 / 255, 256])
+def test_values_of_another_range_are_noticed(caplog, factor):
     preprocessor = Preprocessor.for_images(DataConfig(preprocess="unit"), image_shape=(6, 4, 3))
     with caplog.at_level(logging.WARNING, logger="qpipe"):
-        preprocessor.warn_if_range_is_odd(COLOUR.astype(np.float32))
+        preprocessor.warn_if_range_is_odd(stored(COLOUR.astype(np.float32)))
         assert caplog.text == ""
-        preprocessor.warn_if_range_is_odd(COLOUR.astype(np.float32) / 255)
+        preprocessor.warn_if_range_is_odd(stored(COLOUR.astype(np.float32) * factor))
     assert "data.preprocess=raw" in caplog.text
 
 

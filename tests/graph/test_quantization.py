@@ -5,7 +5,7 @@ from keras import layers
 
 from qpipe.algorithms import calibrate
 from qpipe.config.schema import LayerRule, OutputQuantizerConfig, QuantizerConfig, WeightQuantizerRule
-from qpipe.errors import ConfigError
+from qpipe.errors import ConfigError, QuantizationError
 from qpipe.graph import fold_batchnorm, quantize
 from qpipe.graph.layer_plan import Treatment
 from qpipe.graph.quantization import quantize_with_plan
@@ -316,3 +316,37 @@ def test_mobilenet(randomize):
     assert not layers_of(result.model, QAdd)
     assert len(layers_of(result.model, Quantize)) == 1
     assert len(layers_of(result.model, Dequantize)) == 1
+
+
+def test_a_model_without_any_quantizable_layer_is_refused():
+    inputs = keras.Input((8, 3))
+    outputs = keras.layers.Softmax(name="scores")(keras.layers.LSTM(4, name="memory")(inputs))
+    message = (
+        r"'recurrent' has no layer that can be quantized: 'memory': LSTM has no integer form yet; 'scores': softmax"
+    )
+    with pytest.raises(QuantizationError, match=message):
+        quantize(keras.Model(inputs, outputs, name="recurrent"))
+    flat = keras.Model(inputs, keras.layers.Flatten()(inputs), name="flat")
+    with pytest.raises(QuantizationError, match=r"'flat' has no layer .* no convolution, dense layer"):
+        quantize(flat)
+
+
+def test_rules_that_leave_every_layer_in_float_are_refused():
+    model = keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(2, name=f"d{index}") for index in range(5))])
+    config = QuantizerConfig(layers=[LayerRule(match="*", quantize=False)])
+    with pytest.raises(QuantizationError, match="'d2': left in float by a rule; and 2 more"):
+        quantize(model, config)
+
+
+def test_reasons_of_operations_bounded_relus_and_chained_input_preparation():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Normalization(mean=0.5, variance=2.0, name="normalize")(keras.layers.Rescaling(0.1)(inputs))
+    x = keras.layers.Conv2D(4, 3, name="conv")(x)
+    x = keras.layers.ReLU(6.0, name="gate")(x + 3.0)
+    plans, _ = treatments(keras.Model(inputs, x))
+    assert plans["normalize"].reason == "it prepares the input, before the input's quantizer"
+    operation = next(plan for plan in plans.values() if plan.layer == "Add")
+    assert operation.reason == "the operation Add is not a layer and has no integer form yet"
+    assert (
+        plans["gate"].reason == "a ReLU with bounds or a slope that no layer before it takes in has no integer form yet"
+    )

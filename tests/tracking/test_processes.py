@@ -103,7 +103,7 @@ def test_logged_models_open_in_a_fresh_process(client, start, tmp_path):
     x = np.random.default_rng(0).normal(size=(3, 6, 5, 3)).astype(np.float32)
     y = model.predict(x, verbose=0)
     with start() as run:
-        example = {"input_example": x, "output_example": y}
+        example = {"input_example": x, "output_example": {"classes": y}}
         model_id = run.log_keras_model(tmp_path / "model.keras", name="float", **example)
         run.log_keras_model(tmp_path / "model.keras", name="quantized", **example)
     logged = client.get_logged_model(model_id)
@@ -125,7 +125,7 @@ def test_signature_and_requirements_of_a_logged_model(start, tmp_path):
             tmp_path / "model.keras",
             name="float",
             input_example=np.zeros((2, 6, 5, 3), np.float32),
-            output_example=np.zeros((2, 4), np.float32),
+            output_example={"classes": np.zeros((2, 4), np.float32)},
         )
         folder = run._store.client.get_logged_model(model_id).artifact_location
     signature = Model.load(folder).signature

@@ -2,17 +2,13 @@ import keras
 import numpy as np
 import pytest
 from small_job import write_images
+from small_training import arrays, assert_same_weights, quantized_network, training
 
-from qpipe.algorithms import calibrate
-from qpipe.config.schema import FoldingConfig, NpzData, QuantizerConfig, Schedule, TrainingStage
+from qpipe.config.schema import NpzData, Task
 from qpipe.data import load_dataset
-from qpipe.errors import ConfigError
-from qpipe.graph import fold_batchnorm
-from qpipe.graph.quantization import quantize_with_plan
 from qpipe.layers.inventory import freezing_parts, output_quantizers, quantized_linear_layers
-from qpipe.training import fit, follow_data, freeze
-from qpipe.training.loop import gives_probabilities
-from qpipe.training.optimizer import make_optimizer
+from qpipe.training.freeze import freeze
+from qpipe.training.loop import fit
 
 DELAY = 7
 
@@ -20,22 +16,6 @@ DELAY = 7
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return load_dataset(NpzData(path=str(write_images(tmp_path_factory.mktemp("data") / "images.npz"))), seed=0)
-
-
-def quantized_model(dataset, delay):
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input(dataset.input_shape)
-    x = keras.layers.Conv2D(4, 3, name="conv")(inputs)
-    x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.5)(x))
-    outputs = keras.layers.Dense(dataset.classes, activation="softmax")(keras.layers.Flatten()(x))
-    folded = fold_batchnorm(keras.Model(inputs, outputs), FoldingConfig(ema_freeze_delay=delay))
-    model = quantize_with_plan(folded, QuantizerConfig(), ema_freeze_delay=delay).model
-    calibrate(model, dataset.calibration_inputs(64, 0))
-    follow_data(model)
-    return model
-
-
-STAGE = TrainingStage(epochs=2, batch_size=16, learning_rate=0.01)
 
 
 def states(model):
@@ -46,16 +26,9 @@ def states(model):
 
 
 def test_statistics_freeze_after_exactly_the_delay(dataset):
-    model = quantized_model(dataset, DELAY)
+    model = quantized_network(dataset, DELAY)
     seen = {}
-    fit(
-        model,
-        STAGE,
-        dataset,
-        seed=0,
-        where="training.qat",
-        on_batch=lambda step, steps: seen.update({step: states(model)}),
-    )
+    fit(model, training(), "qat", dataset, seed=0, on_batch=lambda step, steps: seen.update({step: states(model)}))
     assert len(seen) == 2 * dataset.steps_per_epoch(16)
     assert all(any((a != b).any() for a, b in zip(seen[s], seen[s + 1], strict=True)) for s in range(1, DELAY))
     for step in range(DELAY, len(seen)):
@@ -65,29 +38,26 @@ def test_statistics_freeze_after_exactly_the_delay(dataset):
 
 
 def test_retracing_at_the_freeze_gives_what_the_conditional_gives(dataset, monkeypatch):
-    retraced = quantized_model(dataset, DELAY)
-    history = fit(retraced, STAGE, dataset, seed=0, where="")
+    retraced = quantized_network(dataset, DELAY)
+    history = fit(retraced, training(), "qat", dataset, seed=0)
     monkeypatch.setattr("qpipe.training.loop.FreezeByRetracing", keras.callbacks.Callback)
-    conditional = quantized_model(dataset, DELAY)
-    expected = fit(conditional, STAGE, dataset, seed=0, where="")
+    conditional = quantized_network(dataset, DELAY)
+    expected = fit(conditional, training(), "qat", dataset, seed=0)
     assert history["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     for value, reference in zip(retraced.get_weights(), conditional.get_weights(), strict=True):
         np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-6)
 
 
 def test_same_seed_same_weights(dataset):
-    weights = []
-    for _ in range(2):
-        model = quantized_model(dataset, None)
-        fit(model, STAGE, dataset, seed=3, where="")
-        weights.append(model.get_weights())
-    for first, second in zip(*weights, strict=True):
-        np.testing.assert_array_equal(first, second)
+    models = [quantized_network(dataset, None) for _ in range(2)]
+    for model in models:
+        fit(model, training(), "qat", dataset, seed=3)
+    assert_same_weights(*models)
 
 
 def test_freeze_stores_scales_and_ranges(dataset):
-    model = quantized_model(dataset, None)
-    fit(model, STAGE, dataset, seed=0, where="")
+    model = quantized_network(dataset, None)
+    fit(model, training(epochs=1), "qat", dataset, seed=0)
     inputs = dataset.inputs("test")
     before = model.predict(inputs, verbose=0)
     freeze(model)
@@ -96,32 +66,32 @@ def test_freeze_stores_scales_and_ranges(dataset):
     np.testing.assert_array_equal(model.predict(inputs, verbose=0), before)
 
 
-def test_gives_probabilities_looks_at_the_last_activation():
-    inputs = keras.Input((4,))
-    assert gives_probabilities(keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(inputs)))
-    assert gives_probabilities(keras.Model(inputs, keras.layers.Softmax()(keras.layers.Dense(2)(inputs))))
-    assert not gives_probabilities(keras.Model(inputs, keras.layers.Dense(2)(inputs)))
+def test_trained_model_is_saved_without_its_optimizer(rng, tmp_path):
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    fit(
+        model,
+        training(epochs=1, schedule="linear", warmup_fraction=0.5),
+        "float",
+        arrays(rng, (3,), Task.regression),
+        seed=0,
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert not loaded.compiled
+    assert_same_weights(loaded, model)
 
 
-def test_unknown_optimizer_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"training\.float\.optimizer: .*'rmsprp'; did you mean 'rmsprop'\?"):
-        make_optimizer(TrainingStage(optimizer="rmsprp"), 10, "training.float")
+def test_no_epochs_train_nothing(rng):
+    data = arrays(rng, (3,), Task.regression)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    before = model.get_weights()
+    assert fit(model, training(epochs=0), "float", data, seed=0) == {}
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
 
 
-@pytest.mark.parametrize(
-    ("schedule", "warmup", "expected"),
-    [
-        (Schedule.constant, 0.0, [1.0, 1.0, 1.0]),
-        (Schedule.cosine, 0.0, [1.0, 0.5, 0.0]),
-        (Schedule.constant, 0.5, [0.0, 1.0, 1.0]),
-        (Schedule.cosine, 0.5, [0.0, 1.0, 0.0]),
-    ],
-)
-def test_learning_rate_at_start_middle_and_end(schedule, warmup, expected):
-    stage = TrainingStage(learning_rate=1.0, schedule=schedule, warmup_fraction=warmup)
-    optimizer = make_optimizer(stage, 100, "training.float")
-    rates = []
-    for step in (0, 50, 100):
-        optimizer.iterations.assign(step)
-        rates.append(float(optimizer.learning_rate))
-    assert rates == pytest.approx(expected, abs=1e-6)
+def test_loss_that_is_no_number_is_reported(rng, caplog):
+    data = arrays(rng, (3,), Task.regression)
+    data.y[:] = 1e30
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    fit(model, training(epochs=1), "qat", data, seed=0)
+    assert "training.qat: the loss is nan after epoch 1" in caplog.text

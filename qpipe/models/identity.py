@@ -1,0 +1,65 @@
+"""What determines an untrained model: the part of the float-model cache's key that comes from `model`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from qpipe import targets
+from qpipe.config.schema import LayersModel, ModelConfig
+from qpipe.models.layer_list import read_layer_list
+
+
+def model_identity(config: ModelConfig) -> dict[str, Any]:
+    """Returns plain data that is equal for equal untrained models (with the same seed and packages).
+
+    Files that a value names count with their name and content, whatever folder they are in. Of `_target_` and
+    of layers of the user's own the module's source counts; modules that it imports are not looked at.
+
+    Args:
+        config: any kind of model.
+
+    Returns:
+        `kind`, `config`, and under `sources` the SHA-256 (hex) of each module's file.
+    """
+    plain = asdict(config)
+    paths = set(_targets(plain))
+    if isinstance(config, LayersModel):
+        paths |= {layer.target for layer in read_layer_list(config).entries if layer.keras_class is None}
+    files = {path: targets.source_file(path) for path in sorted(paths)}
+    return {
+        "kind": type(config).__name__,
+        "config": _with_contents(plain),
+        "sources": {path: _sha256(file) for path, file in files.items() if file is not None},
+    }
+
+
+def _targets(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get(targets.TARGET), str):
+            yield value[targets.TARGET]
+        for inner in value.values():
+            yield from _targets(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _targets(inner)
+
+
+def _with_contents(value: Any) -> Any:
+    """Returns `value` with name and content's hash in the place of each path of a file."""
+    if isinstance(value, Mapping):
+        return {str(name): _with_contents(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_contents(inner) for inner in value]
+    if isinstance(value, str) and os.path.isfile(path := os.path.expanduser(value)):
+        return {"file": os.path.basename(path), "sha256": _sha256(Path(path))}
+    return value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
