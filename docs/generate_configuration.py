@@ -122,8 +122,10 @@ def _is_list(hint: Any) -> bool:
 
 def _type(hint: Any) -> str:
     arguments = typing.get_args(hint)
+    if hint is Any:
+        return "as described"
     if _is_list(hint):
-        return f"list of {_type(arguments[0])}s"
+        return "list" if arguments == (Any,) else f"list of {_type(arguments[0])}s"
     if typing.get_origin(hint) is dict:
         return "mapping"
     if NoneType in arguments:

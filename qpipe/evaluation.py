@@ -34,8 +34,8 @@ def quality(outputs: np.ndarray, labels: np.ndarray, task: Task, *, probabilitie
 
     Returns:
         `classification`: `accuracy` (share of the largest score being that of the class; per pixel where labels are
-        maps, then with `mean_iou`), and `top5_accuracy` where there are more than 20 classes. `multilabel`: `accuracy` (share of
-        decisions) and `f1` (mean over classes). `regression`: `mae`, `rmse` and `r2`.
+        maps, then with `mean_iou`), and `top5_accuracy` where there are more than 20 classes. `multilabel`:
+        `accuracy` (share of decisions) and `f1` (mean over classes). `regression`: `mae`, `rmse` and `r2`.
     """
     from sklearn import metrics
 

@@ -124,7 +124,7 @@ class _Job:
             with stage("report", "layers"):
                 report = self._report(result, folding, dataset)
             with stage("save", "saving"):
-                self._save(result.model, dataset, outputs)
+                self._save(source.model, result.model, dataset, outputs)
             if checkpoint is not None:
                 checkpoint.discard()
         return JobResult(self.log.metrics, result.model, self.log.run.id, self.log.directory, report)
@@ -232,12 +232,13 @@ class _Job:
         _show(self.terminal, report, measured=True)
         return report
 
-    def _save(self, model: keras.Model, dataset: Dataset, outputs: Outputs) -> None:
+    def _save(self, source: keras.Model, model: keras.Model, dataset: Dataset, outputs: Outputs) -> None:
         self.log.model("quantized", model)
-        if self.config.tracking.log_models:
-            for name in ("float", "quantized"):
-                examples = dict(zip(model.output_names, (array[:EXAMPLES] for array in outputs[name]), strict=True))
-                self.log.logged_model(name, dataset.examples("test", EXAMPLES), examples)
+        if not self.config.tracking.log_models:
+            return
+        for name, kind in (("float", source), ("quantized", model)):
+            examples = dict(zip(kind.output_names, (array[:EXAMPLES] for array in outputs[name]), strict=True))
+            self.log.logged_model(name, dataset.examples("test", EXAMPLES), examples)
 
 
 def metrics_of_test(source: keras.Model, outputs: Outputs, dataset: Dataset) -> dict[str, float]:

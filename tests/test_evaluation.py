@@ -42,7 +42,7 @@ def test_multilabel_decides_at_one_half_or_at_the_logit_0():
 
 def test_errors_of_a_regression():
     labels = np.array([[0.0], [2.0], [4.0]])
-    measured = quality(labels + [[1.0], [-1.0], [3.0]], labels, Task.regression)
+    measured = quality(labels + np.array([[1.0], [-1.0], [3.0]]), labels, Task.regression)
     assert measured == pytest.approx({"mae": 5 / 3, "rmse": (11 / 3) ** 0.5, "r2": 1 - 11 / 8})
 
 

@@ -76,9 +76,9 @@ def test_mistake_in_the_path(path):
 
 
 def test_mistake_in_an_argument():
-    with pytest.raises(ConfigError, match="users_nets.build has no argument 'widht'; did you mean 'width'"):
+    with pytest.raises(ConfigError, match=r"users_nets\.build has no argument 'widht'; did you mean 'width'"):
         call("users_nets.build", {"widht": 3}, "model")
-    with pytest.raises(ConfigError, match="raised TypeError: .*'width'"):
+    with pytest.raises(ConfigError, match=r"raised TypeError: .*'width'"):
         call("users_nets.build", {}, "model")
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in files, models and data: status 1, one sentence, no stack trace, no run left open, nothing half written."""
+"""Mistakes in files, models and data: status 1, one sentence, no stack trace, no open run, nothing half written."""
 
 import os
 import re

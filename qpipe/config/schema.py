@@ -210,7 +210,7 @@ class NpzKeys:
 
 @dataclass(kw_only=True)
 class NpzData(DataConfig):
-    """Arrays of an `.npz` file: images (samples, height, width[, channels]) and integer labels (samples,)."""
+    """Arrays of an `.npz` file: images (samples, height, width[, channels]) or other samples, and their labels."""
 
     path: str = MISSING
     """Path of the file, relative to the working folder."""
@@ -282,8 +282,8 @@ class TrainingStage:
     learning_rate: float = 1e-3
     """Learning rate at its highest."""
     schedule: Any = "cosine"
-    """`constant`; `cosine` or `linear`: from `learning_rate` down to zero over the stage; or `_target_` and arguments of
-    a Keras schedule: `{_target_: keras.optimizers.schedules.ExponentialDecay, decay_rate: 0.9, decay_steps: 100}`."""
+    """`constant`; `cosine` or `linear`: from `learning_rate` down to zero over the stage; or `_target_` and arguments
+    of a Keras schedule: `{_target_: keras.optimizers.schedules.ExponentialDecay, decay_rate: 0.9, decay_steps: 99}`."""
     warmup_fraction: float = 0.0
     """Share of the steps over which the learning rate rises linearly from zero."""
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qpipe.config.schema import ApplicationModel, CallableModel, FileModel, LayersModel, ModelConfig
@@ -9,6 +10,7 @@ from qpipe.errors import ModelError
 from qpipe.models.application import build_application, check_application
 from qpipe.models.callable_model import build_callable, check_callable
 from qpipe.models.fit import check_fit
+from qpipe.models.identity import target_paths
 from qpipe.models.layer_list import read_layer_list
 from qpipe.models.layer_model import build_layers
 from qpipe.models.saved_file import check_file, load_file
@@ -54,6 +56,23 @@ def build_model(config: ModelConfig, signature: Signature) -> keras.Model:
     model = _built(config, signature)
     check_fit(model, signature)
     return model
+
+
+def load_built(config: ModelConfig, path: Path) -> keras.Model:
+    """Loads a model that was built from a configuration and then saved.
+
+    Code in it is the user's own and may run, unless it came with a file that is not trusted.
+
+    Args:
+        config: what the model was built from.
+        path: the `.keras` file.
+
+    Raises:
+        ModelError: the file can't be loaded.
+    """
+    trusted = not isinstance(config, FileModel) or config.trusted
+    modules = [target.rpartition(".")[0] for target in target_paths(config)]
+    return load_file(FileModel(path=str(path), trusted=trusted), modules)
 
 
 def _built(config: ModelConfig, signature: Signature) -> keras.Model:

@@ -26,16 +26,20 @@ def model_identity(config: ModelConfig) -> dict[str, Any]:
     Returns:
         `kind`, `config`, and under `sources` the SHA-256 (hex) of each module's file.
     """
-    plain = asdict(config)
-    paths = set(_targets(plain))
-    if isinstance(config, LayersModel):
-        paths |= {layer.target for layer in read_layer_list(config).entries if layer.keras_class is None}
-    files = {path: targets.source_file(path) for path in sorted(paths)}
+    files = {path: targets.source_file(path) for path in target_paths(config)}
     return {
         "kind": type(config).__name__,
-        "config": _with_contents(plain),
+        "config": _with_contents(asdict(config)),
         "sources": {path: _sha256(file) for path, file in files.items() if file is not None},
     }
+
+
+def target_paths(config: ModelConfig) -> list[str]:
+    """Returns the dotted paths that a model's configuration names, in alphabetical order."""
+    paths = set(_targets(asdict(config)))
+    if isinstance(config, LayersModel):
+        paths |= {layer.target for layer in read_layer_list(config).entries if layer.keras_class is None}
+    return sorted(paths)
 
 
 def _targets(value: Any) -> Iterator[str]:

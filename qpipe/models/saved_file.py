@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qpipe.config.schema import FileModel
 from qpipe.errors import ModelError
 from qpipe.first_sentence import first_sentence
+from qpipe.models.own_objects import own_objects
 from qpipe.source_path import source_path
 
 if TYPE_CHECKING:
     import keras
 
+_NOT_TRUSTED = "set model.trusted=true if you trust this file, with the module that defines it in the working folder"
+_NOWHERE = "its module is neither in the working folder nor among the installed packages"
 _MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 
 
-def load_file(config: FileModel) -> keras.Model:
+def load_file(config: FileModel, modules: Iterable[str] = ()) -> keras.Model:
     """Loads a `.keras` file, without compiling it.
 
     Args:
-        config: the path, and whether code inside the file may run.
+        config: the path, and whether the file may run code: of its own, and of the modules that it names.
+        modules: further modules with classes and functions of the file, which are imported if it is trusted.
 
     Raises:
         ModelError: the file is missing, unreadable, truncated, foreign or, unless trusted, holds code.
@@ -33,13 +39,17 @@ def load_file(config: FileModel) -> keras.Model:
     import qpipe.layers  # noqa: F401  (registers our layers, so that files with them load)
 
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=not config.trusted)
+        custom = own_objects(path, modules) if config.trusted else None
+        return keras.saving.load_model(path, custom_objects=custom, compile=False, safe_mode=not config.trusted)
     except Exception as error:
         if not config.trusted and _is_refused_as_unsafe(error):
             raise ModelError(
                 f"model.path={path} holds Python code (a Lambda layer or similar) that would run when it is loaded: "
                 "set model.trusted=true if you trust this file."
             ) from error
+        if unknown := re.search(r"Could not locate (?:class|function) '([^']+)'", str(error)):
+            advice = _NOWHERE if config.trusted else _NOT_TRUSTED
+            raise ModelError(f"model.path={path} needs {unknown[1]!r}, which Keras does not have: {advice}.") from error
         raise ModelError(f"model.path={path} can't be loaded by Keras: {first_sentence(error)}.") from error
 
 

@@ -92,7 +92,7 @@ def mlflow_errors(location: Location) -> Iterator[None]:
         raise TrackingError(f"tracking.uri: tracking at {location.shown} failed: {_reason(error)}.") from error
     except ModuleNotFoundError as error:
         raise TrackingError(
-            f"tracking.uri: tracking at {location.shown} needs the Python package '{error.name}', which is not installed."
+            f"tracking.uri: tracking at {location.shown} needs the Python package '{error.name}', which is missing."
         ) from error
     except OSError as error:
         place = "" if error.filename is None else f" ({error.filename})"

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,14 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            return TrainingState(**read_state(self.path))
-        except (OSError, ValueError, TypeError) as error:
+            content = read_state(self.path)
+        except (OSError, ValueError) as error:
             self.reject(str(error))
             return None
+        if not isinstance(content, dict) or set(content) != {entry.name for entry in fields(TrainingState)}:
+            self.reject("it is damaged or foreign: it holds something else")
+            return None
+        return TrainingState(**content)
 
     def save(self, state: TrainingState) -> bool:
         """Writes a state over the last one; where that fails, it says so once and the last one stays.

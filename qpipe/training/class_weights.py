@@ -7,34 +7,34 @@ from typing import Any
 import numpy as np
 
 from qpipe.config.schema import Task
+from qpipe.data import Dataset
 from qpipe.errors import ConfigError
-from qpipe.signature import Signature
 from qpipe.training.names import BALANCED
 
 WHERE = "training.class_weights"
 
 
-def class_weights(config: Any, signature: Signature, labels: np.ndarray) -> np.ndarray | None:
+def class_weights(config: Any, dataset: Dataset) -> np.ndarray | None:
     """Returns the weight of each class.
 
     Args:
         config: null, `balanced`, or one number per class.
-        signature: the task, and the number of classes.
-        labels: class numbers of the training part, (samples,) or (samples, height, width).
+        dataset: its task and classes; `balanced` reads the labels of its training part.
 
     Returns:
         float32 (classes,), or None where all classes count alike. `balanced` weights are inverse to a class's
-        frequency, and 1 on average over the labels; a class that does not occur gets 1.
+        frequency (in samples or pixels), and 1 on average; a class that does not occur gets 1.
 
     Raises:
         ConfigError: the task has no classes to choose from, or there are more or fewer weights than classes.
     """
     if config is None:
         return None
+    signature = dataset.signature
     if signature.task is not Task.classification:
         raise ConfigError(f"{WHERE}: only data.task=classification has class weights, not {signature.task.value}")
     if config == BALANCED:
-        return _balanced(labels, signature.classes)
+        return _balanced(dataset.labels("train"), signature.classes)
     if len(config) != signature.classes:
         raise ConfigError(f"{WHERE}: {len(config)} weights are given, but the data has {signature.classes} classes")
     return np.asarray(config, "float32")

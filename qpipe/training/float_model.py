@@ -100,7 +100,7 @@ def _check_what_comes_later(config: JobConfig, dataset: Dataset) -> None:
         stage, training = config.training.qat, config.training
         make_optimizer(stage, stage.epochs * dataset.steps_per_epoch(stage.batch_size), "training.qat")
         check_callbacks(stage, "training.qat")
-        class_weights(training.class_weights, dataset.signature, dataset.labels("train"))
+        class_weights(training.class_weights, dataset)
         make_loss(training.loss, dataset.task, from_logits=True)
 
 
@@ -111,6 +111,7 @@ def _build(config: JobConfig, dataset: Dataset) -> keras.Model:
 
 def _loaded(config: JobConfig, entry: CachedModel) -> keras.Model:
     """Loads a model from the cache; code in it is the user's own, unless it came with a file that is not trusted."""
+    seed_stage(config.seed, "load")
     trusted = not isinstance(config.model, FileModel) or config.model.trusted
     return load_file(FileModel(path=str(entry.model_path), trusted=trusted))
 

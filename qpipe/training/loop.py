@@ -59,7 +59,7 @@ def fit(
     where = f"training.{stage}"
     steps_per_epoch = dataset.steps_per_epoch(settings.batch_size)
     steps = settings.epochs * steps_per_epoch
-    weights = class_weights(config.class_weights, dataset.signature, dataset.labels("train"))
+    weights = class_weights(config.class_weights, dataset)
     validation = validation_stream(model, dataset)
     checkpoint = checkpoint if config.checkpoints else None
     with precision_of_layers(model, settings.precision):

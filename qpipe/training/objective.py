@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from qpipe.config.schema import TrainingConfig
+from qpipe.config.schema import Task, TrainingConfig
 from qpipe.data import Dataset
 from qpipe.errors import ConfigError
 from qpipe.first_sentence import first_sentence
@@ -64,8 +64,9 @@ def per_output(model: keras.Model, value: Any) -> Any:
 
 
 def _create_metric_variables(model: keras.Model, config: TrainingConfig, dataset: Dataset) -> list[str]:
-    label = dataset.labels("train")[:1]
-    output = np.full((1, *dataset.signature.output_shape), 1.0 / dataset.signature.classes, "float32")
+    signature = dataset.signature
+    output = np.full((1, *signature.output_shape), 1.0 / signature.classes, "float32")
+    label = np.zeros(output.shape[:-1], "int64") if signature.task is Task.classification else np.zeros_like(output)
     labels, outputs = per_output(model, label), per_output(model, output)
     weights = None if config.class_weights is None else np.ones(label.shape, "float32")
     try:

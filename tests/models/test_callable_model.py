@@ -1,9 +1,12 @@
+import sys
+
 import keras
+import numpy as np
 import pytest
 
 from qpipe.config.schema import CallableModel
 from qpipe.errors import ConfigError, ModelError
-from qpipe.models import build_model, check_model_source
+from qpipe.models import build_model, check_model_source, load_built
 from qpipe.signature import Signature
 
 SIGNATURE = Signature(input_shape=(8, 8, 1), output_shape=(4,))
@@ -14,6 +17,18 @@ def net(input_shape, classes, width=2, activation=None):
     inputs = keras.Input(input_shape)
     x = keras.layers.Dense(width)(keras.layers.Flatten()(inputs))
     return keras.Model(inputs, keras.layers.Dense(classes, activation=activation)(x))
+
+def half(x):
+    return 0.5 * x
+
+class Twice(keras.layers.Layer):
+    def call(self, x):
+        return 2.0 * x
+
+def own_parts(input_shape, classes):
+    inputs = keras.Input(input_shape)
+    x = Twice()(keras.layers.Lambda(lambda x: x + 1.0)(keras.layers.Flatten()(inputs)))
+    return keras.Model(inputs, keras.layers.Dense(classes, activation=half)(x))
 
 def fixed():
     return net((4, 4, 1), 4)
@@ -38,6 +53,15 @@ def test_the_function_gets_shape_classes_and_arguments(own):
     assert (model.input_shape, model.output_shape) == ((None, 8, 8, 1), (None, 4))
     assert model.layers[2].units == 5
     assert isinstance(model.layers[3].activation, keras.layers.ReLU)
+
+
+def test_a_model_with_classes_and_functions_of_the_users_own_loads_again(own, tmp_path, monkeypatch):
+    config = own("own_parts")
+    model = build_model(config, SIGNATURE)
+    model.save(tmp_path / "saved.keras")
+    monkeypatch.delitem(sys.modules, "own_models_of_a_user")
+    x = np.ones((1, 8, 8, 1), "float32")
+    np.testing.assert_array_equal(load_built(config, tmp_path / "saved.keras")(x), model(x))
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import importlib
+import sys
 import zipfile
 
 import keras
@@ -94,3 +96,52 @@ def test_class_that_is_not_known_is_named(saved):
     with pytest.raises(ModelError, match=r"can't be loaded by Keras: .*Conv2Dx") as caught:
         build(file(saved))
     assert "\n" not in str(caught.value)
+
+
+OWN_CODE = """
+import keras
+
+class Twice(keras.layers.Layer):
+    def call(self, x):
+        return 2.0 * x
+
+@keras.saving.register_keras_serializable("mine")
+class Thrice(Twice):
+    def call(self, x):
+        return 3.0 * x
+
+def half(x):
+    return 0.5 * x
+"""
+
+
+@pytest.fixture(scope="module")
+def with_own_code(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "own_code_of_a_user.py").write_text(OWN_CODE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        own = importlib.import_module("own_code_of_a_user")
+    del sys.modules["own_code_of_a_user"]
+    inputs = keras.Input((2,))
+    dense = keras.layers.Dense(2, activation=own.half, kernel_initializer="identity")
+    keras.Model(inputs, own.Thrice()(own.Twice()(dense(inputs)))).save(folder / "own.keras")
+    return folder
+
+
+def test_classes_of_the_users_own_are_imported_only_if_trusted(with_own_code, monkeypatch):
+    path = with_own_code / "own.keras"
+    monkeypatch.chdir(with_own_code)
+    with pytest.raises(ModelError, match=r"needs '(Twice|half)', which Keras does not have: set model\.trusted=true"):
+        build(file(path), input_shape=(2,), classes=2)
+    assert "own_code_of_a_user" not in sys.modules
+    monkeypatch.syspath_prepend(with_own_code)
+    model = build(file(path, trusted=True), input_shape=(2,), classes=2)
+    np.testing.assert_array_equal(model(np.array([[1.0, -2.0]], "float32")), [[3.0, -6.0]])
+    del sys.modules["own_code_of_a_user"]
+
+
+def test_classes_that_are_nowhere_are_named(with_own_code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"needs '(Twice|half)', .*: its module is neither in the working folder nor"):
+        build(file(with_own_code / "own.keras", trusted=True), input_shape=(2,), classes=2)

@@ -96,9 +96,9 @@ def test_weights_go_into_the_stream_with_every_label(rng):
 
 
 def test_balanced_weights_are_inverse_to_the_frequency():
-    signature = Signature(input_shape=(1,), output_shape=(4,))
     labels = np.array([0, 0, 0, 1, 3, 3])
-    weights = class_weights("balanced", signature, labels)
+    data = Arrays(np.zeros((6, 1)), labels, Signature(input_shape=(1,), output_shape=(4,)))
+    weights = class_weights("balanced", data)
     np.testing.assert_allclose(weights, [6 / 9, 2.0, 1.0, 1.0])
     assert weights[labels].mean() == pytest.approx(1.0)
 
@@ -110,10 +110,9 @@ def test_balanced_weights_are_inverse_to_the_frequency():
         (Task.regression, "balanced", "only data.task=classification has class weights, not regression"),
     ],
 )
-def test_class_weights_that_do_not_fit(task, config, sentence):
-    signature = Signature(input_shape=(1,), output_shape=(3,), task=task)
+def test_class_weights_that_do_not_fit(rng, task, config, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        class_weights(config, signature, np.zeros(4, "int64"))
+        class_weights(config, arrays(rng, (3,), task))
 
 
 def test_losses_by_name_and_target():
