@@ -14,6 +14,8 @@ import pytest
 from mlflow import MlflowClient
 from small_job import overrides, prepare
 
+import qpipe.layers  # noqa: F401  (registers our layers, so that the saved models load)
+
 CHANGES = {
     "training.float.epochs": 4,
     "training.qat.epochs": 6,

@@ -1,4 +1,4 @@
-"""Jobs that are no plain classification, from arrays to metrics: regression, several labels, pixels, several outputs."""
+"""Jobs that are no plain classification: regression, several labels, a class per pixel, several outputs."""
 
 import keras
 import mlflow
