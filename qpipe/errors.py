@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_NAMES = 25
+"""Of so many names all are listed where none is near."""
+
 
 class QpipeError(Exception):
     """A mistake that the user can mend; its message is one clear sentence."""
@@ -51,4 +54,5 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     matches = difflib.get_close_matches(word, names, n=3, cutoff=0.55)
     if matches:
         return "did you mean " + " or ".join(repr(match) for match in matches) + "?"
-    return "allowed: " + (", ".join(repr(name) for name in names) or "nothing")
+    shown = ", ".join(repr(name) for name in names[:MOST_NAMES]) or "nothing"
+    return f"allowed: {shown}" + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")

@@ -215,4 +215,4 @@ def test_links_lead_somewhere(page):
 
 def test_ci_runs_the_tests_as_the_readme_does():
     (invocation,) = re.findall(r'pip install -e "\.\[test\]" && \.venv/bin/python (-m pytest.*)$', README, re.MULTILINE)
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == f'"$python" {invocation}'
+    assert f'"$python" {invocation}' in (ROOT / ".ci" / "run").read_text().splitlines()

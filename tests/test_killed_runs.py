@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -48,53 +49,8 @@ def run(folder: Path, runs: Path) -> tuple[str, dict[str, float], list[np.ndarra
     return finished.stdout + finished.stderr, compared, model.get_weights()
 
 
-def kill_after(folder: Path, runs: Path, seconds: float) -> bool:
-    """Starts the job and kills it after `seconds`; returns whether it was still running."""
-    with subprocess.Popen(
-        command(folder, runs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, env=environment()
-    ) as process:
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            return True
-    return False
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The files of the job, how long it takes, and how it ends."""
-    folder = prepare(tmp_path_factory.mktemp("killed"))
-    started = time.monotonic()
-    _, metrics, weights = run(folder, folder / "runs")
-    return folder, time.monotonic() - started, metrics, weights
-
-
-def check_that_it_goes_on(undisturbed, share: float) -> str:
-    folder, seconds, metrics, weights = undisturbed
-    runs = folder / f"runs-{share:.4f}"
-    kill_after(folder, runs, share * seconds)
-    output, metrics_after, weights_after = run(folder, runs)
-    assert metrics_after == metrics
-    for after, before in zip(weights_after, weights, strict=True):
-        np.testing.assert_array_equal(after, before)
-    client = MlflowClient(tracking_uri=f"sqlite:///{runs}/mlflow.db")
-    states = [entry.info.status for entry in client.search_runs(["1"])]
-    assert states.count("FINISHED") == 1
-    assert set(states) <= {"FINISHED", "KILLED"}
-    assert list((runs / "cache" / "checkpoints").glob("*.npz")) == []
-    return output
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("share", np.random.default_rng(7).uniform(0.02, 1.0, RANDOM_MOMENTS).tolist())
-def test_killed_at_a_random_moment(share, undisturbed):
-    check_that_it_goes_on(undisturbed, share)
-
-
-def test_killed_in_the_quantized_training(undisturbed):
-    folder, _, metrics, weights = undisturbed
-    runs = folder / "runs-watched"
+def run_and_kill(folder: Path, runs: Path, when: Callable[[int, str], bool], delay: float = 0.0) -> None:
+    """Starts the job and kills it `delay` seconds after the line of its output for which `when(number, line)` holds."""
     with subprocess.Popen(
         command(folder, runs),
         stdout=subprocess.PIPE,
@@ -103,13 +59,51 @@ def test_killed_in_the_quantized_training(undisturbed):
         cwd=folder,
         env=environment(),
     ) as process:
-        for line in process.stdout:
-            if "epoch 3/6" in line:
+        assert process.stdout is not None
+        for number, line in enumerate(process.stdout):
+            if when(number, line):
+                time.sleep(delay)
                 process.send_signal(signal.SIGKILL)
                 break
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The files of the job, how many lines it writes, and how it ends."""
+    folder = prepare(tmp_path_factory.mktemp("killed"))
+    output, metrics, weights = run(folder, folder / "runs")
+    return folder, len(output.splitlines()), metrics, weights
+
+
+def check_end(undisturbed, runs: Path) -> str:
+    """Runs the job again and compares how it ends; returns its output."""
+    folder, _, metrics, weights = undisturbed
     output, metrics_after, weights_after = run(folder, runs)
-    assert "training.qat goes on after epoch" in output
-    assert "in the cache: nothing to train" in output
     assert metrics_after == metrics
     for after, before in zip(weights_after, weights, strict=True):
         np.testing.assert_array_equal(after, before)
+    client = MlflowClient(tracking_uri=f"sqlite:///{runs}/mlflow.db")
+    states = {entry.info.status for entry in client.search_runs(["1"])}
+    assert "FINISHED" in states
+    assert states <= {"FINISHED", "KILLED"}
+    assert [path for path in (runs / "cache" / "checkpoints").iterdir() if path.suffix != ".lock"] == []
+    return output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(RANDOM_MOMENTS))
+def test_killed_at_a_random_moment(moment, undisturbed):
+    folder, lines, _, _ = undisturbed
+    rng = np.random.default_rng(moment)
+    last, delay = rng.integers(lines), rng.uniform(0.0, 1.5)
+    run_and_kill(folder, folder / f"runs-{moment}", lambda number, _: number == last, delay)
+    check_end(undisturbed, folder / f"runs-{moment}")
+
+
+def test_killed_in_the_quantized_training(undisturbed):
+    folder = undisturbed[0]
+    runs = folder / "runs-watched"
+    run_and_kill(folder, runs, lambda _, line: "epoch 3/6" in line)
+    output = check_end(undisturbed, runs)
+    assert "training.qat goes on after epoch" in output
+    assert "in the cache: nothing to train" in output

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 
 from qpipe.config.fingerprint import fingerprint
-from qpipe.config.schema import FileModel, JobConfig, MethodName
+from qpipe.config.schema import JobConfig, MethodName
 from qpipe.data import Dataset
 from qpipe.models import FloatModelCache, build_model, model_identity
+from qpipe.models.build import load_built
 from qpipe.models.cache import CachedModel
-from qpipe.models.saved_file import load_file
 from qpipe.training.callbacks import check_callbacks
 from qpipe.training.checkpoint import Checkpoints
 from qpipe.training.class_weights import class_weights
@@ -110,10 +110,8 @@ def _build(config: JobConfig, dataset: Dataset) -> keras.Model:
 
 
 def _loaded(config: JobConfig, entry: CachedModel) -> keras.Model:
-    """Loads a model from the cache; code in it is the user's own, unless it came with a file that is not trusted."""
     seed_stage(config.seed, "load")
-    trusted = not isinstance(config.model, FileModel) or config.model.trusted
-    return load_file(FileModel(path=str(entry.model_path), trusted=trusted))
+    return load_built(config.model, entry.model_path)
 
 
 def _key(config: JobConfig, dataset: Dataset) -> str:
