@@ -8,12 +8,11 @@ import numpy as np
 from qpipe.config.schema import Task
 from qpipe.data import Dataset
 from qpipe.data.dataset import PartName
+from qpipe.training.metrics import TOP5_ABOVE_CLASSES
 
 BATCH_SIZE = 256
 TOP = 5
 SMALLEST = float(np.finfo(np.float32).tiny)
-MORE_THAN = 20
-"""`top5_accuracy` is measured where there are more classes than this."""
 
 
 def predictions(model: keras.Model, dataset: Dataset, part: PartName = "test") -> list[np.ndarray]:
@@ -53,7 +52,7 @@ def quality(outputs: np.ndarray, labels: np.ndarray, task: Task, *, probabilitie
         return measured | {"f1": float(metrics.f1_score(labels, decided, average="macro", zero_division=0.0))}
     if labels.ndim > 1:
         measured["mean_iou"] = float(metrics.jaccard_score(labels.ravel(), decided.ravel(), average="macro"))
-    if outputs.shape[-1] > MORE_THAN:
+    if outputs.shape[-1] > TOP5_ABOVE_CLASSES:
         measured["top5_accuracy"] = top_accuracy(outputs, labels)
     return measured
 

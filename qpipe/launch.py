@@ -66,6 +66,7 @@ def launch(overrides: Sequence[str], config_dir: Path | None, *, configure_loggi
         QpipeError: something that the user can mend is wrong.
     """
     with composed(overrides, config_dir) as tree:
+        _expand_runs_dir(tree)
         config = to_job_config(tree)
         warnings = validate(config)
         if tree.hydra.mode == RunMode.MULTIRUN:
@@ -133,6 +134,17 @@ def command_line(overrides: Sequence[str], config_dir: Path | None) -> list[str]
     """Returns the command that runs the same job again."""
     options = ["--config-dir", str(config_dir)] if config_dir else []
     return ["python", "-m", "qpipe", *options, *overrides]
+
+
+def _expand_runs_dir(tree: DictConfig) -> None:
+    """Replaces a leading `~` of `runs_dir` by the home folder it stands for."""
+    with plain_errors():
+        text = tree.runs_dir
+    if text.startswith("~"):
+        try:
+            tree.runs_dir = str(Path(text).expanduser())
+        except RuntimeError:
+            raise ConfigError(f"runs_dir: {text.split('/')[0]} of {text!r} is no known home folder") from None
 
 
 def _make_directory(tree: DictConfig) -> None:

@@ -26,6 +26,7 @@ from qpipe.reports.tables import layer_table, remarks, result_table
 from qpipe.reports.terminal import Terminal
 from qpipe.tracking import flat_parameters, start_run
 from qpipe.tracking.job_log import JobLog
+from qpipe.training.check_with_data import check_before_training
 from qpipe.training.checkpoint import Checkpoint, Checkpoints, qat_key
 from qpipe.training.float_model import FloatModel, float_model
 from qpipe.training.freeze import follow_data, freeze
@@ -147,6 +148,7 @@ class _Job:
                 dataset,
                 FloatModelCache(self.cache),
                 self.checkpoints,
+                before_training=lambda model: plan(self.config, model),
                 on_batch=on_batch,
                 on_epoch=lambda epoch, logs: self.terminal.epoch(epoch, epochs, logs),
             )
@@ -257,16 +259,22 @@ def metrics_of_test(source: keras.Model, outputs: Outputs, dataset: Dataset) -> 
     return metrics
 
 
+def plan(config: JobConfig, model: keras.Model) -> tuple[FoldingPlan, QuantizationResult]:
+    """Folds and quantizes an untrained model: shows what becomes of each layer, and whether selectors and rules fit."""
+    graph = trace(model)
+    folding = plan_folding(graph, config.folding)
+    folded = apply_folding(graph, folding, config.folding)
+    return folding, quantize_with_plan(folded, config.quantizer, absorbed=folding.absorbed())
+
+
 def _dry_run(config: JobConfig, terminal: Terminal, directory: Path) -> JobResult:
     """Shows the plan for every layer; trains, calibrates and logs nothing."""
     dataset = load_dataset(config.data, seed=config.seed)
     terminal.say(_describe(dataset))
     seed_stage(config.seed, "build")
     model = build_model(config.model, dataset.signature)
-    graph = trace(model)
-    folding = plan_folding(graph, config.folding)
-    folded = apply_folding(graph, folding, config.folding)
-    result = quantize_with_plan(folded, config.quantizer, absorbed=folding.absorbed())
+    check_before_training(config, dataset, model)
+    folding, result = plan(config, model)
     report = layer_report(result, folding)
     _show(terminal, report, measured=False)
     terminal.say("dry run: nothing was trained, calibrated or logged")

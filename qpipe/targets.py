@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -67,17 +69,20 @@ def locate(path: Any, where: str) -> Callable[..., Any]:
     return target
 
 
-def call(path: Any, arguments: Mapping[str, Any], where: str, **offered: Any) -> Any:
+def call(
+    path: Any, arguments: Mapping[str, Any], where: str, arguments_where: str | None = None, /, **offered: Any
+) -> Any:
     """Calls a target.
 
     Args:
         path: dotted path.
         arguments: its arguments; mappings with `_target_` inside them are called first.
-        where: config path, for messages.
+        where: config path of the target, for messages.
+        arguments_where: config path of the arguments; None where they are beside the target.
         **offered: further arguments, passed where the target takes them and `arguments` does not have them.
 
     Raises:
-        ConfigError: there is no such target, it has no such argument, or it raises an error.
+        ConfigError: there is no such target, it has no such argument, or it raises an error or calls `sys.exit`.
     """
     target = locate(path, where)
     taken = _parameters(target)
@@ -85,14 +90,14 @@ def call(path: Any, arguments: Mapping[str, Any], where: str, **offered: Any) ->
         for name in arguments:
             if name not in taken:
                 raise ConfigError(f"{where}: {path} has no argument {name!r}; {nearest(name, taken)}")
-    values = {name: instantiated(value, f"{where}.{name}") for name, value in arguments.items()}
+    values = {name: instantiated(value, f"{arguments_where or where}.{name}") for name, value in arguments.items()}
     extra = {name: value for name, value in offered.items() if name not in values and (taken is None or name in taken)}
     try:
         return target(**extra, **values)
     except QpipeError:
         raise
-    except Exception as error:
-        raise ConfigError(f"{where}: {path} raised {type(error).__name__}: {first_sentence(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{where}: {path} {_outcome(error)}") from error
 
 
 def instantiated(value: Any, where: str, **offered: Any) -> Any:
@@ -135,6 +140,31 @@ def source_file(path: str) -> Path | None:
     return Path(file) if file is not None and os.path.isfile(file) else None
 
 
+def source_files(path: str) -> list[Path]:
+    """Returns the file of a dotted path's module and, where that is another one, the file that defines the target.
+
+    The target is imported, unless it is Keras' own, whose version tells what it is.
+    """
+    files = [source_file(path)]
+    if path.split(".")[0] != "keras":
+        with contextlib.suppress(ConfigError):
+            files.append(defining_file(locate(path, path)))
+    return [file for file in dict.fromkeys(files) if file is not None]
+
+
+def defining_file(target: Any) -> Path | None:
+    """Returns the file in which a class, a function or an object's class is written; None for built-ins."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    target = inspect.unwrap(target)
+    if not inspect.isclass(target) and not inspect.isroutine(target):
+        target = type(target)
+    try:
+        return Path(inspect.getfile(target))
+    except TypeError:
+        return None
+
+
 def _split(path: Any, where: str) -> tuple[str, str]:
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")) or "." not in path:
         raise ConfigError(f"{where}: {path!r} is not allowed; give a dotted path such as my_package.module.name")
@@ -164,10 +194,8 @@ def _spec(module: str, where: str) -> Any:
         return importlib.util.find_spec(module)
     except ModuleNotFoundError:
         return None
-    except Exception as error:
-        raise ConfigError(
-            f"{where}: importing {module!r} raised {type(error).__name__}: {first_sentence(error)}"
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{where}: importing {module!r} {_outcome(error)}") from error
 
 
 def _import(module: str, where: str) -> Any:
@@ -183,10 +211,15 @@ def _import(module: str, where: str) -> Any:
             offered = [offer for offer in vars(owner) if not offer.startswith("_")]
             raise ConfigError(f"{where}: {outer!r} has no {name!r}; {nearest(name, offered)}") from None
         raise ConfigError(f"{where}: importing {module!r} needs the module {error.name!r}, which is missing") from error
-    except Exception as error:
-        raise ConfigError(
-            f"{where}: importing {module!r} raised {type(error).__name__}: {first_sentence(error)}"
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{where}: importing {module!r} {_outcome(error)}") from error
+
+
+def _outcome(error: BaseException) -> str:
+    """What the user's code did instead of what it should."""
+    if isinstance(error, SystemExit):
+        return f"called sys.exit({'' if error.code is None else repr(error.code)})"
+    return f"raised {type(error).__name__}: {first_sentence(error)}"
 
 
 def _parameters(target: Callable[..., Any]) -> set[str] | None:

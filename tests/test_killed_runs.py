@@ -49,8 +49,8 @@ def run(folder: Path, runs: Path) -> tuple[str, dict[str, float], list[np.ndarra
     return finished.stdout + finished.stderr, compared, model.get_weights()
 
 
-def run_and_kill(folder: Path, runs: Path, when: Callable[[int, str], bool], delay: float = 0.0) -> None:
-    """Starts the job and kills it `delay` seconds after the line of its output for which `when(number, line)` holds."""
+def run_and_kill(folder: Path, runs: Path, when: Callable[[int, str], bool], delay: float = 0.0) -> int:
+    """Starts the job, kills it `delay` seconds after the line for which `when` holds, and returns its status."""
     with subprocess.Popen(
         command(folder, runs),
         stdout=subprocess.PIPE,
@@ -65,14 +65,15 @@ def run_and_kill(folder: Path, runs: Path, when: Callable[[int, str], bool], del
                 time.sleep(delay)
                 process.send_signal(signal.SIGKILL)
                 break
+    return process.returncode
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The files of the job, how many lines it writes, and how it ends."""
+    """The files of the job, the lines that it writes, and how it ends."""
     folder = prepare(tmp_path_factory.mktemp("killed"))
     output, metrics, weights = run(folder, folder / "runs")
-    return folder, len(output.splitlines()), metrics, weights
+    return folder, output.splitlines(), metrics, weights
 
 
 def check_end(undisturbed, runs: Path) -> str:
@@ -95,9 +96,20 @@ def check_end(undisturbed, runs: Path) -> str:
 def test_killed_at_a_random_moment(moment, undisturbed):
     folder, lines, _, _ = undisturbed
     rng = np.random.default_rng(moment)
-    last, delay = rng.integers(lines), rng.uniform(0.0, 1.5)
-    run_and_kill(folder, folder / f"runs-{moment}", lambda number, _: number == last, delay)
+    first, end = lines_of_qat(lines) if moment % 2 else (0, len(lines) - 5)
+    last, delay = rng.integers(first, end), rng.uniform(0.0, 0.5)
+    status = run_and_kill(folder, folder / f"runs-{moment}", lambda number, _: number == last, delay)
+    assert status == -signal.SIGKILL
     check_end(undisturbed, folder / f"runs-{moment}")
+
+
+def lines_of_qat(lines: list[str]) -> tuple[int, int]:
+    """Returns the first line of quantization-aware training and the first behind it."""
+    first, end = (
+        next(number for number, line in enumerate(lines) if line.startswith(title))
+        for title in ("quantization-aware training", "evaluation")
+    )
+    return first, end
 
 
 def test_killed_in_the_quantized_training(undisturbed):

@@ -19,6 +19,12 @@ def build(width, *, depth=2):
     return width, depth
 
 
+def parses():
+    import argparse
+
+    argparse.ArgumentParser().parse_args(["--nothing"])
+
+
 def fails():
     raise ValueError("No luck today. And more.")
 
@@ -31,10 +37,11 @@ SIZE = 3
 def _users_module(tmp_path, monkeypatch):
     (tmp_path / "users_nets.py").write_text(MODULE)
     (tmp_path / "broken_nets.py").write_text("import nothing_of_this_name\n")
+    (tmp_path / "exiting_nets.py").write_text("import sys\nsys.exit('usage')\n")
     (tmp_path / "wrong_nets.py").write_text("def (:\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    for name in ("users_nets", "broken_nets", "wrong_nets"):
+    for name in ("users_nets", "broken_nets", "wrong_nets", "exiting_nets"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -61,6 +68,7 @@ MISTAKES = {
     "users_nets.Ned.wide": "'users_nets' has no 'Ned'; did you mean 'Net'?",
     "users_nets.SIZE": "is a int; a class or a function is needed",
     "broken_nets.build": "importing 'broken_nets' needs the module 'nothing_of_this_name', which is missing",
+    "exiting_nets.build": "importing 'exiting_nets' called sys.exit('usage')",
     "wrong_nets.build": "importing 'wrong_nets' raised SyntaxError",
     "keras.layers.Conv2": "keras.layers has no 'Conv2'; did you mean",
     "keras.layer.Conv2D": "Keras has no module 'keras.layer'; did you mean 'keras.layers'",
@@ -85,6 +93,8 @@ def test_mistake_in_an_argument():
 def test_error_inside_the_function():
     with pytest.raises(ConfigError, match=r"^model: users_nets.fails raised ValueError: No luck today$"):
         call("users_nets.fails", {}, "model")
+    with pytest.raises(ConfigError, match=r"^model: users_nets.parses called sys\.exit\(2\)$"):
+        call("users_nets.parses", {}, "model")
 
 
 def test_keras_is_checked_without_being_imported():

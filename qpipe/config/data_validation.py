@@ -5,6 +5,9 @@ from __future__ import annotations
 from qpipe.config.ranges import choice, fraction, refuse, whole
 from qpipe.config.schema import DataConfig, DigitsData, DigitsTarget, NpzData, Task
 
+LARGEST_IMAGE = 16384
+"""Pixels per axis of `data.image_size`."""
+
 
 def validate_data(data: DataConfig) -> None:
     """Checks sizes, fractions, the task, and keys that exclude each other.
@@ -33,7 +36,7 @@ def _validate_images(data: DataConfig) -> None:
         if len(data.image_size) != 2:
             refuse("data.image_size", data.image_size, "give [height, width], or null to keep the size")
         for index, size in enumerate(data.image_size):
-            whole(f"data.image_size[{index}]", size, 1)
+            whole(f"data.image_size[{index}]", size, 1, LARGEST_IMAGE)
     if data.channels is not None:
         choice("data.channels", data.channels, (1, 3))
     if not data.preprocess.strip():

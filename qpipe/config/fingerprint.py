@@ -17,7 +17,7 @@ def fingerprint(*parts: Any) -> str:
     """Returns the first 16 hexadecimal digits of the SHA-256 of the parts' canonical JSON.
 
     Args:
-        *parts: dataclasses, enums, mappings with text keys, lists, tuples, texts, numbers, booleans, None,
+        *parts: dataclasses, enums, mappings, lists, tuples, texts, numbers, booleans, None,
             bytes and paths, nested at will. The order of a mapping's keys does not matter; a dataclass
             counts with its class name.
 
@@ -35,10 +35,9 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, Enum):
         return _canonical(value.value)
     if isinstance(value, Mapping):
-        wrong = [key for key in value if not isinstance(key, str)]
-        if wrong:
-            raise TypeError(f"a fingerprint takes text keys only, received {wrong[0]!r}")
-        return {"mapping": {key: _canonical(item) for key, item in value.items()}}
+        if all(isinstance(key, str) for key in value):
+            return {"mapping": {key: _canonical(item) for key, item in value.items()}}
+        return {"pairs": sorted(([_canonical(key), _canonical(item)] for key, item in value.items()), key=json.dumps)}
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]
     if isinstance(value, bytes | bytearray | memoryview):

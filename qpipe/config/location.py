@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from qpipe.errors import ConfigError
@@ -31,7 +32,7 @@ def user_directory(path: str | Path | None) -> Path | None:
     """
     if path is None:
         return None
-    folder = Path(path).expanduser().resolve()
+    folder = Path(os.path.expanduser(path)).resolve()
     if not folder.is_dir():
         raise ConfigError(f"--config-dir: there is no folder {str(path)!r}")
     return folder

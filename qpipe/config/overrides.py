@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 
@@ -10,6 +11,7 @@ ADDED_GROUPS = ("experiment", "debug")
 OPEN_DICTIONARIES = ("model.arguments.", "data.arguments.", "tracking.tags.")
 """Keys below these are the user's own choice, so that none can be misspelt."""
 
+_QUOTING = re.compile(r"['\"()\[\]{}]")
 _OVERRIDE = re.compile(r"^\+{0,2}(?P<key>[^=+~][^=]*)=")
 
 
@@ -17,7 +19,9 @@ def rewrite_overrides(overrides: Iterable[str]) -> list[str]:
     """Lets `experiment=x`, `debug=x` and new keys of open dictionaries be written like any other override.
 
     `experiment` and `debug` get the `+` that Hydra asks for and go to the end, `debug` last, so that it
-    wins. Hydra applies groups before values, so the order among other overrides keeps its meaning.
+    wins. Hydra applies groups before values, so the order among other overrides keeps its meaning. Paths that start
+    with `~`, for which Hydra's grammar has no place, are quoted; that of `runs_dir` becomes the folder it stands for,
+    as Hydra makes folders in it.
 
     Args:
         overrides: as typed, such as `["debug=fast", "experiment=mobilenet_8bit", "seed=1"]`.
@@ -27,7 +31,7 @@ def rewrite_overrides(overrides: Iterable[str]) -> list[str]:
     """
     plain: list[str] = []
     added: dict[str, list[str]] = {group: [] for group in ADDED_GROUPS}
-    for override in overrides:
+    for override in map(_home_quoted, overrides):
         found = _OVERRIDE.match(override)
         key = found.group("key") if found else ""
         bare = override.lstrip("+")
@@ -38,3 +42,15 @@ def rewrite_overrides(overrides: Iterable[str]) -> list[str]:
         else:
             plain.append(override)
     return [*plain, *(override for group in ADDED_GROUPS for override in added[group])]
+
+
+def _home_quoted(override: str) -> str:
+    """Quotes each `~/path` in `key=~/path` or `key=~/one,~/two`, unless the user quoted something."""
+    key, equals, value = override.partition("=")
+    if "~" not in value or _QUOTING.search(value):
+        return override
+    choices = [choice.strip() for choice in value.split(",")]
+    if key.lstrip("+") == "runs_dir":
+        choices = [os.path.expanduser(choice) for choice in choices]
+    quoted = [f"'{choice}'" if choice.startswith("~") else choice for choice in choices]
+    return f"{key}{equals}{','.join(quoted)}"

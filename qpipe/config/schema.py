@@ -245,8 +245,8 @@ class CallableData(DataConfig):
 
     _target_: str = MISSING
     """Dotted path of the function, such as `my_package.data.load`. It returns (x, y), or ((x_train, y_train),
-    (x_test, y_test)), or a `tf.data.Dataset` of single samples (x, y), or a mapping of `train`, `validation` and `test`
-    to either."""
+    (x_test, y_test)), or a `tf.data.Dataset` of single samples (x, y), or two of them (train, test), or a mapping of
+    `train`, `validation` and `test` to (x, y) or a `tf.data.Dataset`."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Arguments of the function."""
 

@@ -17,8 +17,8 @@ from qpipe.errors import DataError, nearest
 
 _PARTS = ("train", "validation", "test")
 _ALLOWED = (
-    "allowed: (x, y), ((x_train, y_train), (x_test, y_test)), a tf.data.Dataset of samples (x, y), or a mapping of "
-    "train, validation and test to (x, y) or a tf.data.Dataset"
+    "allowed: (x, y), ((x_train, y_train), (x_test, y_test)), a tf.data.Dataset of samples (x, y), two of them (train, "
+    "test), or a mapping of train, validation and test to (x, y) or a tf.data.Dataset"
 )
 
 
@@ -43,8 +43,7 @@ def load_callable(config: CallableData, scratch: Path | None) -> SourceParts[Par
         ConfigError: there is no such function or argument, or it raises an error.
         DataError: it returns something else than arrays or `tf.data.Dataset`s that fit the task.
     """
-    arguments = targets.instantiated(config.arguments, "data.arguments")
-    returned = targets.call(config._target_, arguments, "data._target_")
+    returned = targets.call(config._target_, config.arguments, "data._target_", "data.arguments")
     parts = {
         name: _part(value, name, config, scratch) for name, value in _named_parts(returned, config._target_).items()
     }
@@ -61,7 +60,7 @@ def _named_parts(returned: Any, target: str) -> dict[str, Any]:
         if "train" not in returned:
             raise DataError(f"data._target_={target} returned a mapping without 'train'; {_ALLOWED}")
         return {str(name): value for name, value in returned.items() if value is not None}
-    if _is_pair(returned) and _is_pair(returned[0]) and _is_pair(returned[1]) and np.ndim(returned[0][0]) > 1:
+    if _is_pair(returned) and (all(map(_is_stream, returned)) or _is_pair_of_parts(returned)):
         return {"train": returned[0], "test": returned[1]}
     return {"train": returned}
 
@@ -71,7 +70,7 @@ def _part(value: Any, name: str, config: CallableData, scratch: Path | None) -> 
     if _is_stream(value):
         from qpipe.data.tensorflow_stream import collected
 
-        value = collected(value, images=config.images, scratch=scratch, source=source)
+        value = collected(value, images=config.images, task=config.task, scratch=scratch, source=source)
     if not _is_pair(value):
         raise DataError(f"data._target_={config._target_} returned {_described(value)} for {name}; {_ALLOWED}")
     x, y = (_array(item, f"{letter} of the part {name} {source}") for item, letter in zip(value, "xy", strict=True))
@@ -80,6 +79,16 @@ def _part(value: Any, name: str, config: CallableData, scratch: Path | None) -> 
 
 def _is_pair(value: Any) -> bool:
     return isinstance(value, tuple | list) and len(value) == 2
+
+
+def _is_pair_of_parts(returned: Any) -> bool:
+    """Whether a pair is ((x_train, y_train), (x_test, y_test)) rather than (x, y) of two samples each."""
+    if not (_is_pair(returned[0]) and _is_pair(returned[1])):
+        return False
+    try:
+        return np.ndim(returned[0][0]) > 1
+    except ValueError:  # ragged lists, refused where they should become an array
+        return False
 
 
 def _is_stream(value: Any) -> bool:

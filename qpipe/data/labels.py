@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from qpipe.data.part import Divisible, SourceParts
 from qpipe.data.samples import ArraySamples, chunks
 from qpipe.data.value_checks import extremes, refuse_not_finite
 from qpipe.errors import DataError
+
+_MANY_CLASSES = 1000
+"""Class numbers below this are always taken; larger ones only below the number of training samples."""
 
 logger = logging.getLogger("qpipe")
 
@@ -46,7 +50,8 @@ def output_shape(source: SourceParts, task: Task) -> tuple[int, ...]:
         labels.
 
     Raises:
-        DataError: the labels of the parts don't fit together, or there is only one class.
+        DataError: the labels of the parts don't fit together, there is only one class, or, where the source does not
+            name its classes, a class number reaches both 1000 and the number of training samples.
     """
     labels = source.train.y
     for name, part in source.given():
@@ -115,6 +120,8 @@ def _numbers(labels: np.ndarray, where: str) -> ArraySamples:
 
 
 def _count_classes(source: SourceParts) -> int:
+    if not source.class_names:
+        _refuse_absurd_class(source.train)
     present = class_frequencies(source.train.y)
     largest = max(present)
     if len(present) < 2:
@@ -132,6 +139,19 @@ def _count_classes(source: SourceParts) -> int:
             example,
         )
     return classes
+
+
+def _refuse_absurd_class(train: Divisible) -> None:
+    labels = train.y.array
+    allowed = max(len(train), _MANY_CLASSES)
+    position = int(np.argmax(labels)) // math.prod(labels.shape[1:])
+    largest = int(np.max(labels[position]))
+    if largest >= allowed:
+        raise DataError(
+            f"Labels of the training part hold the class number {largest} (sample {position}), but with {len(train)} "
+            f"samples class numbers have to stay below {allowed}: number the classes from 0 without gaps; numbers to "
+            "be predicted need data.task=regression."
+        )
 
 
 def _refuse_unknown_class(part: Divisible, name: str, classes: int) -> None:

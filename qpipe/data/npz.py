@@ -67,7 +67,7 @@ def _part(file: np.lib.npyio.NpzFile, config: NpzData, name: str, x_key: str | N
             f"data.keys.{missing}_{name} is null, but its partner is '{x_key or y_key}': "
             "name both arrays of a part, or set both to null."
         )
-    path = Path(config.path).expanduser()
+    path = source_path(config.path, "data.path", DataError)
     samples = _array(file, path, f"x_{name}", x_key)
     labels = _array(file, path, f"y_{name}", y_key)
     return checked_part(samples, labels, config, x_name=f"'{x_key}'", y_name=f"'{y_key}'", source=f"in {path}")

@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from qpipe.config.schema import Task
 from qpipe.data.growing_array import GrowingArray
 from qpipe.errors import DataError
 from qpipe.first_sentence import first_sentence
 
 
-def collected(stream: tf.data.Dataset, *, images: bool, scratch: Path | None, source: str) -> tuple[Any, Any]:
+def collected(
+    stream: tf.data.Dataset, *, images: bool, task: Task, scratch: Path | None, source: str
+) -> tuple[Any, Any]:
     """Reads a stream of single samples (x, y) to its end.
 
     Args:
         stream: finite; all x have one shape and type, and all y.
         images: whether x are images, which tells batches from samples.
+        task: what y means, which tells batches from samples where x are no images.
         scratch: folder for arrays that outgrow memory.
         source: where the stream comes from, for messages.
 
@@ -30,7 +34,7 @@ def collected(stream: tf.data.Dataset, *, images: bool, scratch: Path | None, so
     """
     if int(stream.cardinality()) == tf.data.INFINITE_CARDINALITY:
         raise DataError(f"The tf.data.Dataset {source} is endless (repeat() without a count); a finite one is needed.")
-    _check_elements(stream.element_spec, images=images, source=source)
+    _check_elements(stream.element_spec, images=images, task=task, source=source)
     x, y = GrowingArray(scratch), GrowingArray(scratch)
     first: tuple[np.ndarray, np.ndarray] | None = None
     try:
@@ -50,13 +54,22 @@ def collected(stream: tf.data.Dataset, *, images: bool, scratch: Path | None, so
     return x.finish(), y.finish()
 
 
-def _check_elements(spec: Any, *, images: bool, source: str) -> None:
+def _check_elements(spec: Any, *, images: bool, task: Task, source: str) -> None:
     if isinstance(spec, tuple) and len(spec) == 2 and all(isinstance(item, tf.TensorSpec) for item in spec):
         if images and spec[0].shape.rank is not None and spec[0].shape.rank >= 4:
             raise _batched(source, f"x of the shape {tuple(spec[0].shape)}")
+        if not images and task is Task.classification and _is_batch(spec[0].shape, spec[1].shape):
+            raise _batched(source, f"x of the shape {tuple(spec[0].shape)}, y of the shape {tuple(spec[1].shape)}")
         return
     received = sorted(spec) if isinstance(spec, dict) else spec
     raise DataError(f"Elements of the tf.data.Dataset {source} are {received}; pairs of tensors (x, y) are needed.")
+
+
+def _is_batch(x: tf.TensorShape, y: tf.TensorShape) -> bool:
+    """Whether y is a class for each row of x, rather than for x as a whole or one-hot."""
+    if x.rank is None or y.rank is None or x.rank < 2:
+        return False
+    return y[0] == x[0] != 1 if y.rank == 1 or (y.rank == 2 and y[1] == 1) else False
 
 
 def _check_alike(value: np.ndarray, first: np.ndarray, name: str, number: int, *, images: bool, source: str) -> None:

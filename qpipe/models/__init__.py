@@ -3,5 +3,14 @@
 from qpipe.models.build import build_model, check_model_source, load_built
 from qpipe.models.cache import CachedModel, FloatModelCache
 from qpipe.models.identity import model_identity
+from qpipe.models.savable import check_savable
 
-__all__ = ["CachedModel", "FloatModelCache", "build_model", "check_model_source", "load_built", "model_identity"]
+__all__ = [
+    "CachedModel",
+    "FloatModelCache",
+    "build_model",
+    "check_model_source",
+    "check_savable",
+    "load_built",
+    "model_identity",
+]

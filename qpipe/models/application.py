@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from qpipe.config.schema import ApplicationModel, Task
 from qpipe.errors import ModelError, nearest
 from qpipe.first_sentence import first_sentence
 from qpipe.signature import Signature
+from qpipe.source_path import source_path
 
 if TYPE_CHECKING:
     import keras
@@ -43,10 +45,8 @@ def check_application(config: ApplicationModel) -> None:
         raise ModelError(
             f"model.application='{config.application}' is not in {_MODULE}; {nearest(config.application, names)}"
         )
-    if config.weights not in (None, IMAGENET) and not Path(config.weights).expanduser().is_file():
-        raise ModelError(
-            f"model.weights={config.weights} is neither null, nor {IMAGENET}, nor the path of a file that exists."
-        )
+    if config.weights is not None and config.weights != IMAGENET:
+        _weights_file(config.weights)
     allowed = set(keras_source.arguments(_MODULE, config.application)) - set(_SET_BY_QPIPE)
     for name in config.arguments:
         if name in _SET_BY_QPIPE:
@@ -72,8 +72,8 @@ def build_application(config: ApplicationModel, signature: Signature) -> keras.M
     check_application(config)
     if len(signature.input_shape) != 3:
         raise ModelError(
-            f"{_MODULE}.{config.application} takes images (height, width, channels), the data gives samples of "
-            f"shape {signature.input_shape}."
+            f"model.application: {_MODULE}.{config.application} takes images (height, width, channels), "
+            f"the data gives samples of shape {signature.input_shape}."
         )
     import keras
 
@@ -115,21 +115,39 @@ def _built(config: ApplicationModel, arguments: dict[str, Any], signature: Signa
                 "network."
             ) from error
         raise ModelError(
-            f"{_MODULE}.{config.application} refuses input_shape={signature.input_shape}, "
+            f"model.application: {_MODULE}.{config.application} refuses input_shape={signature.input_shape}, "
             f"classes={signature.classes}, weights={config.weights}, arguments={config.arguments}: "
-            f"{first_sentence(error)}."
+            f"{first_sentence(error)}{_advice(str(error))}."
         ) from error
     if config.weights is not None and downloaded is None:
         _load_weights(model, config)
     return model
 
 
+def _advice(message: str) -> str:
+    """What to set where Keras finds the images too small."""
+    if least := re.search(r"at least (\d+)x(\d+)", message):
+        return f"; data.image_size=[{least[1]},{least[2]}] or more enlarges the images"
+    if "would be negative" in message or "Negative dimension" in message:
+        return "; data.image_size=[HEIGHT,WIDTH] enlarges the images"
+    return ""
+
+
+def _weights_file(weights: str) -> Path:
+    needed = f"null, {IMAGENET} or the path of a weights file is needed"
+    path = source_path(weights, "model.weights", ModelError, needed)
+    if not path.is_file():
+        raise ModelError(f"model.weights={path} is a folder; {needed}.")
+    return path
+
+
 def _load_weights(model: keras.Model, config: ApplicationModel) -> None:
     assert config.weights is not None
+    path = _weights_file(config.weights)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Skipping nested container")  # the error says as much
-            model.load_weights(Path(config.weights).expanduser())
+            model.load_weights(path)
     except Exception as error:
         raise ModelError(
             f"model.weights={config.weights} can't be loaded into {_MODULE}.{config.application}: "

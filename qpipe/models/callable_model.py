@@ -36,9 +36,13 @@ def build_callable(config: CallableModel, signature: Signature) -> keras.Model:
         ConfigError: there is no such function, it has no such argument, or it raises an error.
         ModelError: it returns something else than a Keras model.
     """
-    arguments = targets.instantiated(config.arguments, "model.arguments")
     model = targets.call(
-        config._target_, arguments, _WHERE, input_shape=signature.input_shape, classes=signature.classes
+        config._target_,
+        config.arguments,
+        _WHERE,
+        "model.arguments",
+        input_shape=signature.input_shape,
+        classes=signature.classes,
     )
     import keras
 

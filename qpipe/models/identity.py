@@ -10,27 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from qpipe import targets
-from qpipe.config.schema import LayersModel, ModelConfig
+from qpipe.config.schema import FileModel, LayersModel, ModelConfig
+from qpipe.errors import ModelError
 from qpipe.models.layer_list import read_layer_list
+from qpipe.models.own_objects import own_objects
+from qpipe.source_path import source_path
 
 
 def model_identity(config: ModelConfig) -> dict[str, Any]:
     """Returns plain data that is equal for equal untrained models (with the same seed and packages).
 
-    Files that a value names count with their name and content, whatever folder they are in. Of `_target_` and
-    of layers of the user's own the module's source counts; modules that it imports are not looked at.
+    Files that a value names count with their name and content, whatever folder they are in. Of `_target_`,
+    of layers of the user's own and of what a trusted file names, the source of the module that the path names and of
+    the one that defines the target counts; modules that these import are not looked at.
 
     Args:
         config: any kind of model.
 
     Returns:
-        `kind`, `config`, and under `sources` the SHA-256 (hex) of each module's file.
+        `kind`, `config`, and under `sources` the SHA-256 (hex) of the modules' files.
     """
-    files = {path: targets.source_file(path) for path in target_paths(config)}
+    files = {path: targets.source_files(path) for path in target_paths(config)}
+    if isinstance(config, FileModel) and config.trusted:
+        named = own_objects(source_path(config.path, "model.path", ModelError))
+        files |= {name: [file] for name, value in named.items() if (file := targets.defining_file(value)) is not None}
     return {
         "kind": type(config).__name__,
         "config": _with_contents(asdict(config)),
-        "sources": {path: _sha256(file) for path, file in files.items() if file is not None},
+        "sources": {path: [_sha256(file) for file in found] for path, found in sorted(files.items())},
     }
 
 

@@ -15,6 +15,8 @@ _KNOWN = ("keras", "qpipe", "builtins")
 _FUNCTION = "function"
 """What Keras writes in the place of a function's class; its module is not in the file."""
 
+_LAMBDA = "__lambda__"
+
 
 def own_objects(path: Path, modules: Iterable[str] = ()) -> dict[str, Any]:
     """Imports what a `.keras` file names of modules outside Keras and this package.
@@ -41,6 +43,15 @@ def own_objects(path: Path, modules: Iterable[str] = ()) -> dict[str, Any]:
         for name in functions - found.keys():
             _find(found, module, name, name)
     return found
+
+
+def names_own_code(config: Any) -> bool:
+    """Whether a serialized model holds anything but what Keras and this package define: a class, function or lambda."""
+    return any(
+        part["class_name"] in (_FUNCTION, _LAMBDA) or str(part.get("module")).split(".")[0] not in (*_KNOWN, "None")
+        for part in _parts(config)
+        if isinstance(part.get("class_name"), str)
+    )
 
 
 def _parts(config: Any) -> Iterator[dict[str, Any]]:

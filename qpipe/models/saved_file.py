@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qpipe.config.schema import FileModel
@@ -33,7 +32,7 @@ def load_file(config: FileModel, modules: Iterable[str] = ()) -> keras.Model:
         ModelError: the file is missing, unreadable, truncated, foreign or, unless trusted, holds code.
     """
     check_file(config)
-    path = Path(config.path).expanduser()
+    path = source_path(config.path, "model.path", ModelError)
     import keras
 
     import qpipe.layers  # noqa: F401  (registers our layers, so that files with them load)

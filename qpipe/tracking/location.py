@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sqlite3
@@ -66,7 +67,7 @@ def resolve_location(uri: str | None, *, runs_dir: Path) -> Location:
     if uri is None:
         return _sqlite(runs_dir / "mlflow.db")
     if uri.startswith(_SQLITE):
-        return _sqlite(Path(uri.removeprefix(_SQLITE)).expanduser())
+        return _sqlite(Path(os.path.expanduser(uri.removeprefix(_SQLITE))))
     scheme = urlsplit(uri).scheme
     if scheme in ("http", "https", "databricks") or uri == "databricks":
         return Location(uri=uri)

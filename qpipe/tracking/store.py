@@ -19,6 +19,7 @@ from qpipe.errors import TrackingError
 from qpipe.tracking.answer import answer_within, impatient_requests
 from qpipe.tracking.location import Location, prepare_database, resolve_location
 from qpipe.tracking.parameters import cut
+from qpipe.tracking.reachable import check_reachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,6 +29,7 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 _SHORTEST_WAIT_SECONDS = 3.0
 _LONGEST_REASON = 300
+LONGEST_CONNECTING_SECONDS = 3.0
 _CONNECTION_CAUSE = re.compile(r"\(Caused by \w+\(['\"](?:\w+\([^)]*\): )?(.*)['\"]\)\)")
 
 
@@ -57,6 +59,7 @@ def open_store(config: TrackingConfig, *, runs_dir: Path) -> Store:
     location = resolve_location(config.uri, runs_dir=runs_dir)
     if location.database is not None:
         prepare_database(location.database)
+    check_reachable(location, min(patience, LONGEST_CONNECTING_SECONDS))
     _keep_mlflow_quiet()
     from mlflow import MlflowClient
 

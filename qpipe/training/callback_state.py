@@ -17,8 +17,8 @@ class _NotPlainError(Exception):
 def state_of(callback: keras.callbacks.Callback) -> dict[str, Any]:
     """Returns the attributes of a callback that are plain.
 
-    Plain are numbers, text, None, NumPy arrays, functions of `keras.ops`, and lists, tuples and mappings (with text as
-    keys) of these; other attributes (open files, the model) are left out.
+    Plain are numbers, text, None, NumPy arrays, functions of `keras.ops`, and lists, tuples and mappings of
+    these; other attributes (open files, the model) are left out.
     """
     state = {}
     for name, value in vars(callback).items():
@@ -46,8 +46,8 @@ def _packed(value: Any) -> Any:
         return value.copy()
     if isinstance(value, list | tuple):
         return {type(value).__name__: [_packed(item) for item in value]} if _is_builtin(value) else _refuse()
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value) and type(value) is dict:
-        return {"dict": {key: _packed(item) for key, item in value.items()}}
+    if type(value) is dict:
+        return {"dict": [[_packed(key), _packed(item)] for key, item in value.items()]}
     name = getattr(value, "__name__", "")
     if callable(value) and getattr(keras.ops, name, None) is value:
         return {"operation": name}
@@ -71,6 +71,6 @@ def _unpacked(value: Any) -> Any:
     if kind == "operation":
         return getattr(keras.ops, inner)
     if kind == "dict":
-        return {key: _unpacked(item) for key, item in inner.items()}
+        return {_unpacked(key): _unpacked(item) for key, item in inner}
     items = [_unpacked(item) for item in inner]
     return tuple(items) if kind == "tuple" else items

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 
 from qpipe import targets
 from qpipe.config.schema import EarlyStopping, TrainingStage
-from qpipe.errors import ConfigError, nearest
+from qpipe.errors import ConfigError, QpipeError, nearest
+from qpipe.first_sentence import first_sentence
 
+_METHODS = [name for name in dir(keras.callbacks.Callback) if name.startswith(("on_", "set_"))]
 _SET_LEARNING_RATE = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
 
 
-def check_callbacks(stage: TrainingStage, where: str) -> None:
-    """Checks the user's own callbacks as far as that is possible without making them: for a stage that comes later.
+def check_callbacks(stage: TrainingStage, monitors: Iterable[str] | None, where: str) -> None:
+    """Checks callbacks as far as that is possible without making them: for a stage that comes later.
 
     Args:
-        stage: its callbacks and schedule.
+        stage: its early stopping, callbacks and schedule.
+        monitors: names of all metrics that an epoch ends with; None where they are not known yet.
         where: config path of the stage, for errors.
 
     Raises:
-        ConfigError: a `_target_` does not exist or is no callback, or it sets the learning rate and meets a schedule.
+        ConfigError: a `_target_` does not exist, is no callback or refuses its arguments, a metric does not exist, or
+            a callback that sets the learning rate meets a schedule.
     """
+    if monitors is not None and stage.early_stopping.patience is not None:
+        _check_monitor(stage.early_stopping.monitor, monitors, f"{where}.early_stopping.monitor")
     for index, config in enumerate(stage.callbacks):
         place = f"{where}.callbacks[{index}]"
         target = targets.locate(config[targets.TARGET], place)
@@ -33,6 +40,9 @@ def check_callbacks(stage: TrainingStage, where: str) -> None:
         if not issubclass(target, keras.callbacks.Callback):
             raise ConfigError(f"{place}: {config[targets.TARGET]} is no keras.callbacks.Callback")
         _check_learning_rate(target, stage, where, place)
+        arguments = _bound(target, config, place)
+        if monitors is not None and isinstance(arguments.get("monitor"), str):
+            _check_monitor(arguments["monitor"], monitors, f"{place}.monitor")
 
 
 def make_callbacks(stage: TrainingStage, monitors: Iterable[str], where: str) -> list[keras.callbacks.Callback]:
@@ -54,11 +64,44 @@ def make_callbacks(stage: TrainingStage, monitors: Iterable[str], where: str) ->
         if isinstance(getattr(callback, "monitor", None), str):
             _check_monitor(callback.monitor, monitors, f"{place}.monitor")
         _check_learning_rate(type(callback), stage, where, place)
-        callbacks.append(callback)
+        callbacks.append(_with_errors_named(callback, place))
     if stage.early_stopping.patience is not None:
         _check_monitor(stage.early_stopping.monitor, monitors, f"{where}.early_stopping.monitor")
         callbacks.append(_early_stopping(stage.early_stopping))
     return callbacks
+
+
+def _bound(target: type, config: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Returns the arguments that a class would get, its defaults included."""
+    arguments = {str(name): value for name, value in config.items() if name != targets.TARGET}
+    try:
+        bound = inspect.signature(target).bind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {config[targets.TARGET]} refuses its arguments: {error}") from None
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def _with_errors_named(callback: keras.callbacks.Callback, where: str) -> keras.callbacks.Callback:
+    """Lets errors that the callback's own methods raise say which callback it was."""
+    for name in _METHODS:
+        method = getattr(callback, name)
+        if getattr(method, "__func__", None) is not getattr(keras.callbacks.Callback, name):
+            setattr(callback, name, _naming_errors(method, f"{where}: {type(callback).__name__}.{name}"))
+    return callback
+
+
+def _naming_errors(method: Callable[..., Any], what: str) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def named(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except QpipeError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"{what} raised {type(error).__name__}: {first_sentence(error)}") from error
+
+    return named
 
 
 def _own(config: Mapping[str, Any], where: str) -> keras.callbacks.Callback:

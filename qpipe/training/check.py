@@ -29,17 +29,28 @@ def check_training(config: TrainingConfig) -> None:
 
 
 def _check_stage(stage: TrainingStage, where: str) -> None:
+    if isinstance(stage.optimizer, Mapping):
+        _check_optimizer(stage.optimizer, where)
     _check_named(stage.optimizer, f"{where}.optimizer", "optimizer", optimizer_names())
-    if isinstance(stage.optimizer, Mapping) and "learning_rate" in stage.optimizer:
-        raise ConfigError(
-            f"{where}.optimizer.learning_rate: the optimizer gets its learning rate from {where}.learning_rate and "
-            f"{where}.schedule; set these instead"
-        )
     _check_named(stage.schedule, f"{where}.schedule", "schedule", {name: name for name in SCHEDULES})
     if stage.early_stopping.patience is not None:
         _check_monitor(stage.early_stopping.monitor, f"{where}.early_stopping.monitor")
     for index, callback in enumerate(stage.callbacks):
         _check_callback(callback, f"{where}.callbacks[{index}]")
+
+
+def _check_optimizer(optimizer: Mapping[str, Any], where: str) -> None:
+    for name in ("learning_rate", "lr"):
+        if name in optimizer:
+            raise ConfigError(
+                f"{where}.optimizer.{name}: the optimizer gets its learning rate from {where}.learning_rate and "
+                f"{where}.schedule; set these instead"
+            )
+    if str(optimizer.get(TARGET)).endswith(".LossScaleOptimizer"):
+        raise ConfigError(
+            f"{where}.optimizer: {optimizer[TARGET]} is not allowed; name the optimizer inside it, "
+            f"whose loss {where}.precision=mixed_float16 scales"
+        )
 
 
 def _check_named(value: Any, where: str, kind: str, known: dict[str, str]) -> None:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
 
 from qpipe.config.fingerprint import fingerprint
-from qpipe.config.schema import JobConfig, MethodName
+from qpipe.config.schema import JobConfig
 from qpipe.data import Dataset
-from qpipe.models import FloatModelCache, build_model, model_identity
+from qpipe.models import FloatModelCache, build_model, check_savable, model_identity
 from qpipe.models.build import load_built
 from qpipe.models.cache import CachedModel
-from qpipe.training.callbacks import check_callbacks
+from qpipe.training.check_with_data import check_before_training
 from qpipe.training.checkpoint import Checkpoints
-from qpipe.training.class_weights import class_weights
 from qpipe.training.identity import training_identity, versions
 from qpipe.training.loop import fit
-from qpipe.training.loss import make_loss
-from qpipe.training.optimizer import make_optimizer
 from qpipe.training.progress import OnBatch, OnEpoch
 from qpipe.training.seeds import seed_stage
 
@@ -47,6 +46,7 @@ def float_model(
     cache: FloatModelCache,
     checkpoints: Checkpoints,
     *,
+    before_training: Callable[[keras.Model], object],
     on_batch: OnBatch,
     on_epoch: OnEpoch,
 ) -> FloatModel:
@@ -60,6 +60,7 @@ def float_model(
         dataset: what the model is trained on.
         cache: where trained models are kept.
         checkpoints: where trainings are kept that are under way.
+        before_training: called with the untrained model where it is about to be trained; it may refuse the job.
         on_batch: progress of the training, as in `fit`.
         on_epoch: metrics of the training, as in `fit`.
 
@@ -67,16 +68,20 @@ def float_model(
         QpipeError: something in the configuration of model or training does not exist or does not fit, or the cache
             can't be written.
     """
-    _check_what_comes_later(config, dataset)
     key = _key(config, dataset)
     if not config.model.train:
-        return FloatModel(_build(config, dataset), {}, cached=False, key=key)
+        model = _build(config, dataset)
+        check_before_training(config, dataset, model)
+        return FloatModel(model, {}, cached=False, key=key)
     with cache.lock(key):
         entry = cache.load(key)
         cached = entry is not None
         if entry is None:
-            with checkpoints.open(key) as checkpoint:
-                model = _build(config, dataset)
+            model = _build(config, dataset)
+            check_before_training(config, dataset, model)
+            check_savable(config.model, model)
+            before_training(model)
+            with checkpoints.open(key) if config.training.checkpoints else nullcontext() as checkpoint:
                 seed_stage(config.seed, "float")
                 history = fit(
                     model,
@@ -91,17 +96,10 @@ def float_model(
                 entry = cache.store(key, model, history, {"name": config.name, "training": _plain(config)})
                 if checkpoint is not None:
                     checkpoint.discard()
-    return FloatModel(_loaded(config, entry), entry.history, cached, key)
-
-
-def _check_what_comes_later(config: JobConfig, dataset: Dataset) -> None:
-    """Finds mistakes in the settings of quantization-aware training before the float model is trained for it."""
-    if config.method.name is MethodName.qat:
-        stage, training = config.training.qat, config.training
-        make_optimizer(stage, stage.epochs * dataset.steps_per_epoch(stage.batch_size), "training.qat")
-        check_callbacks(stage, "training.qat")
-        class_weights(training.class_weights, dataset)
-        make_loss(training.loss, dataset.task, from_logits=True)
+    model = _loaded(config, entry)
+    if cached:
+        check_before_training(config, dataset, model)
+    return FloatModel(model, entry.history, cached, key)
 
 
 def _build(config: JobConfig, dataset: Dataset) -> keras.Model:

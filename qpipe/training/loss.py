@@ -43,9 +43,7 @@ def make_loss(config: Any, task: Task, *, from_logits: bool) -> Callable[..., An
         loss = _from_target(config, from_logits)
     else:
         loss = _by_name(_BY_TASK[task] if config is None else _class_name(config), from_logits)
-    if task is Task.classification and isinstance(loss, keras.losses.Loss):
-        return _for_class_numbers(loss)
-    return loss
+    return _for_class_numbers(loss) if task is Task.classification else loss
 
 
 def _class_name(config: str) -> str:
@@ -76,12 +74,14 @@ def _from_target(config: Mapping[str, Any], from_logits: bool) -> Callable[..., 
     return loss
 
 
-def _for_class_numbers(loss: keras.losses.Loss) -> keras.losses.Loss:
-    name = type(loss).__name__
-    if getattr(keras.losses, name, None) is not type(loss) or name in _OF_CLASS_NUMBERS:
+def _for_class_numbers(loss: Callable[..., Any]) -> Callable[..., Any]:
+    original = loss.func if isinstance(loss, functools.partial) else type(loss)
+    name = original.__name__
+    kind = matching(name, loss_names())
+    if getattr(keras.losses, name, None) is not original or kind is None or kind in _OF_CLASS_NUMBERS:
         return loss
-    if name in _OF_ONE_HOT:
-        return OneHotLoss(loss)
+    if kind in _OF_ONE_HOT:
+        return OneHotLoss(loss, name)
     allowed = [key for key, kind in loss_names().items() if kind in (*_OF_CLASS_NUMBERS, *_OF_ONE_HOT)]
     raise ConfigError(
         f"{WHERE}: {name} can't compare the class numbers of data.task=classification; allowed: "
@@ -93,14 +93,15 @@ class OneHotLoss(keras.losses.Loss):
     """A loss of Keras that takes one-hot labels, for class numbers.
 
     Args:
-        loss: the loss.
+        loss: the loss, or a function of labels and outputs that gives the loss of each sample.
+        name: of this loss.
     """
 
-    def __init__(self, loss: keras.losses.Loss):
-        super().__init__(name=loss.name, reduction=loss.reduction)
-        self.loss = loss
+    def __init__(self, loss: Callable[..., Any], name: str):
+        super().__init__(name=name, reduction=getattr(loss, "reduction", "sum_over_batch_size"))
+        self._compare = loss.call if isinstance(loss, keras.losses.Loss) else loss
 
     def call(self, y_true, y_pred):
         """Returns the loss of each sample (or pixel); `y_true` holds class numbers, `y_pred` one score per class."""
         numbers = ops.reshape(ops.cast(y_true, "int32"), ops.shape(y_pred)[:-1])
-        return self.loss.call(ops.one_hot(numbers, y_pred.shape[-1], dtype=y_pred.dtype), y_pred)
+        return self._compare(ops.one_hot(numbers, y_pred.shape[-1], dtype=y_pred.dtype), y_pred)

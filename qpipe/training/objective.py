@@ -36,19 +36,27 @@ def compile_model(
     Raises:
         ConfigError: there is no such loss, or it can't compare the model's outputs with the labels.
     """
-    signature = dataset.signature
-    from_logits = [not gives_probabilities(model, output) for output in range(len(model.outputs))]
-    losses = [make_loss(config.loss, signature.task, from_logits=logits) for logits in from_logits]
-    metrics = [make_metrics(signature, from_logits=logits) for logits in from_logits]
-    single = len(model.outputs) == 1
-    model.compile(
-        optimizer=optimizer,
-        loss=losses[0] if single else losses,
-        metrics=metrics[0] if single else metrics,
-        jit_compile=False,
-    )
+    _compile(model, config, dataset, optimizer)
     optimizer.build(model.trainable_variables)
     return _create_metric_variables(model, config, dataset)
+
+
+def measured_metrics(model: keras.Model, config: TrainingConfig, dataset: Dataset) -> list[str]:
+    """Returns the names of the metrics that a training of `model` would measure; the model is as it was afterwards.
+
+    Args:
+        model: fits the data.
+        config: names the loss, and the weights of classes.
+        dataset: what the model would be trained on.
+
+    Raises:
+        ConfigError: there is no such loss, or it can't compare the model's outputs with the labels.
+    """
+    _compile(model, config, dataset, keras.optimizers.SGD())
+    try:
+        return _create_metric_variables(model, config, dataset)
+    finally:
+        forget_compilation(model)
 
 
 def forget_compilation(model: keras.Model) -> None:
@@ -63,9 +71,26 @@ def per_output(model: keras.Model, value: Any) -> Any:
     return value if len(model.outputs) == 1 else (value,) * len(model.outputs)
 
 
+def _compile(
+    model: keras.Model, config: TrainingConfig, dataset: Dataset, optimizer: keras.optimizers.Optimizer
+) -> None:
+    signature = dataset.signature
+    from_logits = [not gives_probabilities(model, output) for output in range(len(model.outputs))]
+    losses = [make_loss(config.loss, signature.task, from_logits=logits) for logits in from_logits]
+    metrics = [make_metrics(signature, from_logits=logits) for logits in from_logits]
+    single = len(model.outputs) == 1
+    model.compile(
+        optimizer=optimizer,
+        loss=losses[0] if single else losses,
+        metrics=metrics[0] if single else metrics,
+        jit_compile=False,
+    )
+
+
 def _create_metric_variables(model: keras.Model, config: TrainingConfig, dataset: Dataset) -> list[str]:
     signature = dataset.signature
-    output = np.full((1, *signature.output_shape), 1.0 / signature.classes, "float32")
+    samples = 3 if signature.classes == 2 else 2  # one, or one per class, would let labels broadcast against outputs
+    output = np.full((samples, *signature.output_shape), 1.0 / signature.classes, "float32")
     label = np.zeros(output.shape[:-1], "int64") if signature.task is Task.classification else np.zeros_like(output)
     labels, outputs = per_output(model, label), per_output(model, output)
     weights = None if config.class_weights is None else np.ones(label.shape, "float32")

@@ -15,7 +15,7 @@ OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 
 class Progress(keras.callbacks.Callback):
-    """Calls back after steps and epochs, and keeps the metrics of all epochs.
+    """Calls back after steps and epochs, and keeps the metrics of all epochs; NaN where an epoch lacks a metric.
 
     Args:
         on_batch: called after every step with its number (from 1) and the number of all steps.
@@ -50,8 +50,9 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Keeps and hands on the metrics of an epoch; a loss that is no number is reported."""
         metrics = {name: float(value) for name, value in (logs or {}).items()}
-        for name, value in metrics.items():
-            self.history.setdefault(name, []).append(value)
+        done = max(map(len, self.history.values()), default=0)
+        for name in {**self.history, **metrics}:
+            self.history.setdefault(name, [math.nan] * done).append(metrics.get(name, math.nan))
         if not math.isfinite(metrics.get("loss", 0.0)):
             logger.warning("%s: the loss is %s after epoch %d", self._where, metrics["loss"], epoch + 1)
         self._on_epoch(epoch + 1, metrics)

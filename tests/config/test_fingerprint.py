@@ -33,6 +33,7 @@ def test_plain_data_has_a_fixed_name():
 
 def test_order_of_keys_does_not_count_but_order_of_items_does():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({3: 0.1, "a": 1, None: 2}) == fingerprint({None: 2, "a": 1, 3: 0.1})
     assert fingerprint([1, 2]) != fingerprint([2, 1])
     assert fingerprint((1, 2)) == fingerprint([1, 2])
 
@@ -46,6 +47,9 @@ def test_order_of_keys_does_not_count_but_order_of_items_does():
         (None, "null"),
         (b"a", "a"),
         ({}, []),
+        ({1: 0.5}, {"1": 0.5}),
+        ({1: 0.5}, {True: 0.5}),
+        ({1: 0.5}, {1: 0.25}),
         (PurePosixPath("a"), "a"),
         (BiasQuantizerConfig(bitwidth=8), BiasQuantizerRule(bitwidth=8)),
         (ApplicationModel(application="MobileNet"), ApplicationModel(application="MobileNet", train=False)),
@@ -66,7 +70,7 @@ def test_enums_count_by_value_and_paths_by_their_parts():
     assert fingerprint(PureWindowsPath("a\\b")) == fingerprint(PurePosixPath("a/b"))
 
 
-@pytest.mark.parametrize("value", [object(), {1: 2}, {"a": {1, 2}}, QuantizerConfig])
+@pytest.mark.parametrize("value", [object(), {object(): 2}, {"a": {1, 2}}, QuantizerConfig])
 def test_other_data_is_refused(value):
     with pytest.raises(TypeError, match="a fingerprint takes"):
         fingerprint(value)

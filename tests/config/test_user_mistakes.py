@@ -33,6 +33,7 @@ COMMAND_LINE_MISTAKES = [
     (["hydra.run.dirr=x"], ["hydra.run.dirr", "'dir'"]),
     (["quantizer.layers=[{mach: conv1}]"], ["quantizer.layers[].mach", "'match'"]),
     (["quantizer.layers=[{match: a, weight: {bitwith: 4}}]"], ["quantizer.layers[].weight.bitwith", "'bitwidth'"]),
+    (["data.image_size=[8,100000]"], ["data.image_size[1]", "100000", "from 1 to 16384"]),
     # unknown options
     (["experiment=mobilnet_8bit"], ["experiment=mobilnet_8bit", "'mobilenet_8bit'"]),
     (["model=mobilnet"], ["model=mobilnet", "'mobilenet'"]),
@@ -94,7 +95,7 @@ COMMAND_LINE_MISTAKES = [
     (["data.calibration_samples=0"], ["data.calibration_samples: 0", "at least 1"]),
     (["data.limit=0"], ["data.limit: 0", "or null"]),
     (["data.image_size=[64]"], ["data.image_size: [64]", "[height, width]"]),
-    (["data.image_size=[64,0]"], ["data.image_size[1]: 0", "at least 1"]),
+    (["data.image_size=[64,0]"], ["data.image_size[1]: 0", "from 1 to 16384"]),
     (["data.channels=2"], ["data.channels: 2", "1 or 3"]),
     (["data=npz", "data.path=a.npz", "data.keys.x_test=null"], ["data.keys.x_test", "together"]),
     (["seed=-1"], ["seed: -1"]),

@@ -22,6 +22,8 @@ def arrays(count=40, classes=4, form="pair"):
         "tensors": lambda: (tf.constant(images), tf.constant(labels)),
         "two pairs": lambda: ((images, labels), (images[:8], labels[:8])),
         "stream": lambda: stream,
+        "two streams": lambda: (stream, stream.take(8)),
+        "deeply ragged": lambda: ([[[1, 2], [3]], [[4]]], [0, 1]),
         "stream of unknown length": lambda: stream.filter(lambda x, y: True),
         "mapping": lambda: {"train": (images, labels), "validation": stream.take(8), "test": (images[:4], labels[:4])},
         "three": lambda: (images, labels, labels),
@@ -67,8 +69,9 @@ def test_every_form_of_one_part_gives_the_same_data(form):
 
 
 def test_parts_that_are_returned_are_kept():
-    data = load(form="two pairs")
-    assert (len(data.train), len(data.validation), len(data.test)) == (36, 4, 8)
+    for form in ("two pairs", "two streams"):
+        data = load(form=form)
+        assert (len(data.train), len(data.validation), len(data.test)) == (36, 4, 8)
     data = load(form="mapping")
     assert (len(data.train), len(data.validation), len(data.test)) == (40, 8, 4)
 
@@ -123,6 +126,7 @@ RETURNS = {
     "one array": "returned a ndarray of shape \\(40, 6, 5, 3\\) for train",
     "text": "y of the part train .* is a str; an array is needed",
     "ragged": "x of the part train .* does not become an array",
+    "deeply ragged": "x of the part train .* does not become an array",
     "without train": "a mapping without 'train'",
     "misspelt part": "a mapping with 'validaton'; did you mean 'validation'",
     "endless": "is endless .* a finite one is needed",
@@ -144,14 +148,15 @@ def test_what_does_not_fit_is_told_in_one_sentence(form):
 def sequences(batch=None):
     x = np.random.default_rng(0).normal(size=(20, 7)).astype(np.float32)
     stream = tf.data.Dataset.from_tensor_slices((x, np.arange(20) % 2))
-    return stream.batch(batch) if batch else stream
+    return stream.batch(batch, drop_remainder=True) if batch else stream
 
 
 def test_batches_of_other_samples_than_images_are_noticed_where_they_differ():
     options = {"images": False, "preprocess": "raw"}
     assert load("sequences", options=options).signature.input_shape == (7,)
-    with pytest.raises(DataError, match=r"\.unbatch\(\)"):
-        load("sequences", batch=8, options=options)
+    for batch in (8, 10):
+        with pytest.raises(DataError, match=r"\.unbatch\(\)"):
+            load("sequences", batch=batch, options=options)
 
 
 def test_mistakes_in_the_target():

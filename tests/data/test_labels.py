@@ -42,6 +42,11 @@ MISTAKES = {
     "one-hot": (np.eye(4, dtype=int)[np.arange(40) % 4], Task.classification, "argmax, .*data.task=multilabel"),
     "map of other size": (np.arange(40 * 9).reshape(40, 3, 3) % 2, Task.classification, r"3x3 pixels don't fit .*6x4"),
     "lengths": (np.arange(39) % 2, Task.classification, "'x_train' has 40 samples but 'y_train' has 39 labels"),
+    "absurd class": (
+        np.where(np.arange(40) == 3, 10**9, 1),
+        Task.classification,
+        r"1000000000 \(sample 3\).*below 1000",
+    ),
     "no labels": (np.zeros(0, int), Task.classification, "'x_train' has 40 samples but 'y_train' has 0 labels"),
 }
 

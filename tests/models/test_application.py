@@ -129,7 +129,12 @@ MISTAKES = {
         {"arguments": {"input_shape": [8, 8, 3]}},
         r"model\.arguments\.input_shape .*data\.image_size",
     ),
-    "missing weights": ({"weights": "nothing.weights.h5"}, r"model\.weights=nothing\.weights\.h5 is neither"),
+    "missing weights": (
+        {"weights": "nothing.weights.h5"},
+        r"model\.weights=nothing\.weights\.h5 does not exist .*imagenet or the path",
+    ),
+    "long name": ({"weights": "w" * 300}, r"model\.weights=w+ can't be read: File name too long"),
+    "no such home": ({"weights": "~nosuchuser/x.h5"}, r"model\.weights=.* ~nosuchuser is no known home folder"),
 }
 
 
@@ -144,6 +149,11 @@ def test_what_only_keras_refuses_is_one_sentence():
     with pytest.raises(ModelError, match=r"keras\.applications\.MobileNet refuses .*much") as caught:
         build(tiny(arguments={**TINY, "dropout": "much"}))
     assert "\n" not in str(caught.value)
+
+
+def test_images_that_are_too_small():
+    with pytest.raises(ModelError, match=r"^model\.application: .*data\.image_size=\[75,75\] or more"):
+        build(ApplicationModel(application="InceptionV3"))
 
 
 def test_data_that_are_no_images():

@@ -1,4 +1,6 @@
+import json
 import sys
+import zipfile
 
 import pytest
 
@@ -39,6 +41,25 @@ def test_equal_configurations_are_equal_and_others_are_not():
 def test_the_source_of_targets_counts(module, config):
     before = model_identity(config)
     assert before == model_identity(config)
+    module.write_text("def net(): return None\n")
+    assert model_identity(config) != before
+
+
+def test_the_file_that_defines_a_name_counts(module):
+    (module.parent / "__init__.py").write_text("from identity_of_a_user.nets import net\n")
+    config = CallableModel(_target_="identity_of_a_user.net")
+    before = model_identity(config)
+    module.write_text("def net(): return None\n")
+    assert model_identity(config) != before
+
+
+def test_the_source_of_what_a_trusted_file_names_counts(module, tmp_path):
+    path = tmp_path / "trusted.keras"
+    part = {"module": "identity_of_a_user.nets", "class_name": "net", "config": {}}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps(part))
+    config = FileModel(path=str(path), trusted=True)
+    before = model_identity(config)
     module.write_text("def net(): return None\n")
     assert model_identity(config) != before
 

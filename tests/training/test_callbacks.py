@@ -1,3 +1,5 @@
+import math
+
 import keras
 import pytest
 from small_training import arrays, stage, training
@@ -6,6 +8,7 @@ from qpipe.config.schema import EarlyStopping, Task
 from qpipe.errors import ConfigError
 from qpipe.training.callbacks import make_callbacks
 from qpipe.training.loop import fit
+from qpipe.training.progress import Progress
 
 MONITORS = ["loss", "accuracy", "val_loss", "val_accuracy"]
 PLATEAU = {"_target_": "keras.callbacks.ReduceLROnPlateau"}
@@ -67,3 +70,19 @@ def test_without_a_validation_part_the_training_part_is_measured(rng):
     data = arrays(rng, (3,), Task.classification, validated=False)
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     assert set(fit(model, training(epochs=1), "float", data, seed=0)) == {"loss", "accuracy"}
+
+
+def test_error_of_a_callback_names_it(rng, tmp_path):
+    data = arrays(rng, (3,), Task.classification)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    logger = {"_target_": "keras.callbacks.CSVLogger", "filename": str(tmp_path / "missing" / "log.csv")}
+    with pytest.raises(ConfigError, match=r"training\.float\.callbacks\[0\]: CSVLogger\.on_train_begin raised FileNot"):
+        fit(model, training(epochs=1, callbacks=[logger]), "float", data, seed=0)
+
+
+def test_metric_that_some_epochs_lack_is_nan_there():
+    progress = Progress(lambda *step: None, lambda *epoch: None, steps=3, step=0, history={}, where="")
+    for epoch, logs in enumerate([{"loss": 1.0}, {"loss": 0.5, "extra": 2.0}, {"loss": 0.25}]):
+        progress.on_epoch_end(epoch, logs)
+    assert progress.history["loss"] == [1.0, 0.5, 0.25]
+    assert progress.history["extra"] == pytest.approx([math.nan, 2.0, math.nan], nan_ok=True)

@@ -99,11 +99,16 @@ def test_checkpoints_that_nobody_touched_for_a_month_are_removed(tmp_path):
 def test_plain_attributes_of_a_callback_are_its_state():
     source = keras.callbacks.EarlyStopping()
     source.best, source.monitor_op, source.min_delta = np.float32(0.25), keras.ops.less, -0.5
-    source.best_weights, source.pair, source.counts = [np.ones(3)], (1, "a"), {"x": {"y": 2}}
+    source.best_weights, source.pair, source.counts = [np.ones(3)], (1, "a"), {"x": {3: 0.5, None: 2}}
     source.file = object()
     target = keras.callbacks.EarlyStopping()
     restore(target, state_of(source))
-    assert (target.best, target.min_delta, target.pair, target.counts) == (0.25, -0.5, (1, "a"), {"x": {"y": 2}})
+    assert (target.best, target.min_delta, target.pair, target.counts) == (
+        0.25,
+        -0.5,
+        (1, "a"),
+        {"x": {3: 0.5, None: 2}},
+    )
     assert isinstance(target.best, np.float32)
     assert target.monitor_op is keras.ops.less
     np.testing.assert_array_equal(target.best_weights[0], np.ones(3))
@@ -146,3 +151,15 @@ def test_source_of_a_target_is_part_of_the_identity(tmp_path, monkeypatch):
         module.write_text(text)
         identities.append(training_identity(training(), stage))
     assert identities[0] != identities[1]
+
+
+def test_file_of_an_own_target_is_part_of_the_identity(tmp_path):
+    file, own, written = tmp_path / "costs.txt", [], []
+    for text in ("1", "2"):
+        file.write_text(text)
+        loss = {"_target_": "own_losses.Costs", "path": str(file)}
+        own.append(training_identity(training(loss=loss), TrainingStage()))
+        stage = TrainingStage(callbacks=[{"_target_": "keras.callbacks.CSVLogger", "filename": str(file)}])
+        written.append(training_identity(training(), stage))
+    assert own[0] != own[1]
+    assert written[0] == written[1]

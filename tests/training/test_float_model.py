@@ -6,7 +6,7 @@ import pytest
 from small_job import write_images, write_model
 from small_training import assert_same_weights, training
 
-from qpipe.config.schema import FileModel, JobConfig, MethodConfig, MethodName, NpzData
+from qpipe.config.schema import EarlyStopping, FileModel, JobConfig, MethodConfig, MethodName, NpzData
 from qpipe.data import load_dataset
 from qpipe.errors import ConfigError
 from qpipe.models import FloatModelCache
@@ -40,6 +40,7 @@ def run(config, dataset, folder, on_batch=lambda step, steps: None):
         dataset,
         FloatModelCache(folder / "cache"),
         Checkpoints(folder / "checkpoints"),
+        before_training=lambda model: None,
         on_batch=on_batch,
         on_epoch=lambda epoch, logs: None,
     )
@@ -81,6 +82,14 @@ def test_model_that_is_not_trained_has_a_key_of_its_own(config, dataset, tmp_pat
     [
         ({"callbacks": [{"_target_": "keras.callbacks.ReduceLROnPlateau"}]}, "set training.qat.schedule=constant"),
         ({"callbacks": [{"_target_": "keras.layers.ReLU"}]}, r"training.qat.callbacks\[0\]: .* is no keras.callbacks"),
+        (
+            {"callbacks": [{"_target_": "keras.callbacks.CSVLogger"}]},
+            r"callbacks\[0\]: .*required argument: 'filename'",
+        ),
+        (
+            {"early_stopping": EarlyStopping(patience=1, monitor="val_mae")},
+            "training.qat.early_stopping.monitor: there is no metric 'val_mae'",
+        ),
         ({"optimizer": {"_target_": "keras.optimizers.SGD", "momentum": 2}}, "training.qat.optimizer: .*momentum"),
     ],
     ids=str,

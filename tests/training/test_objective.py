@@ -115,6 +115,11 @@ def test_class_weights_that_do_not_fit(rng, task, config, sentence):
         class_weights(config, arrays(rng, (3,), task))
 
 
+class Own(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return keras.ops.mean(keras.ops.square(keras.ops.cast(y_true, y_pred.dtype) - y_pred), axis=-1)
+
+
 def test_losses_by_name_and_target():
     huber = make_loss({"_target_": "keras.losses.Huber", "delta": 2.0}, Task.regression, from_logits=True)
     assert float(huber(np.zeros((1, 2)), np.full((1, 2), 3.0))) == pytest.approx(4.0)
@@ -124,10 +129,11 @@ def test_losses_by_name_and_target():
 
 
 @pytest.mark.parametrize("from_logits", [True, False])
-def test_one_hot_losses_get_class_numbers(rng, from_logits):
+@pytest.mark.parametrize("name", ["CategoricalCrossentropy", "categorical_crossentropy"])
+def test_one_hot_losses_get_class_numbers(rng, from_logits, name):
     labels = rng.integers(0, 3, (5, 2))
     outputs = rng.uniform(0.1, 0.9, (5, 2, 3)).astype("float32")
-    settings = {"_target_": "keras.losses.CategoricalCrossentropy", "label_smoothing": 0.1}
+    settings = {"_target_": f"keras.losses.{name}", "label_smoothing": 0.1}
     loss = make_loss(settings, Task.classification, from_logits=from_logits)
     expected = keras.losses.CategoricalCrossentropy(from_logits=from_logits, label_smoothing=0.1)
     assert float(loss(labels, outputs)) == pytest.approx(float(expected(np.eye(3)[labels], outputs)), rel=1e-6)
@@ -137,6 +143,12 @@ def test_one_hot_losses_get_class_numbers(rng, from_logits):
     ("task", "config", "sentence"),
     [
         (Task.classification, "huber", "training.loss: Huber can't compare the class numbers"),
+        (
+            Task.classification,
+            {"_target_": "keras.losses.huber"},
+            "training.loss: huber can't compare the class numbers",
+        ),
+        (Task.classification, {"_target_": "test_objective.Own"}, "can't compare outputs of shape .'samples', 3. with"),
         (Task.regression, "hubr", "unknown loss 'hubr'"),
         (Task.regression, {"_target_": "keras.losses.Huber", "delta": 1, "dleta": 1}, "'dleta'"),
         (Task.regression, "sparse_categorical_crossentropy", "can't compare outputs of shape .'samples', 3. with"),

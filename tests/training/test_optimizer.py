@@ -62,6 +62,14 @@ MISTAKES = [
         {"optimizer": {"_target_": "keras.optimizers.SGD", "learning_rate": 1}},
         "training.float.optimizer.learning_rate: the optimizer gets its learning rate from training",
     ),
+    (
+        {"optimizer": {"_target_": "keras.optimizers.SGD", "lr": 1}},
+        "training.float.optimizer.lr: the optimizer gets its learning rate from training",
+    ),
+    (
+        {"optimizer": {"_target_": "keras.optimizers.LossScaleOptimizer"}, "precision": Precision.mixed_float16},
+        "training.float.optimizer: keras.optimizers.LossScaleOptimizer is not allowed",
+    ),
     ({"optimizer": {"_target_": "no_such_package.Adam"}}, "there is no module 'no_such_package'"),
     ({"schedule": "cosin"}, "training.float.schedule: unknown schedule 'cosin'; did you mean 'cosine'"),
     ({"schedule": {"_target_": "keras.optimizers.schedules.CosineDecy"}}, "did you mean 'CosineDecay'"),
