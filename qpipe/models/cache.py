@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 import time
@@ -17,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
+from qpipe.content import sha256
 from qpipe.errors import ModelError
+from qpipe.storage import flush_to_disk
 
 if TYPE_CHECKING:
     import keras
@@ -68,7 +68,7 @@ class FloatModelCache:
         try:
             checksums = json.loads((entry / _CHECKSUMS).read_text())
             for name in (_MODEL, _HISTORY, _METADATA):
-                if _sha256(entry / name) != checksums[name]:
+                if sha256(entry / name) != checksums[name]:
                     raise ValueError(f"the checksum of {name} is wrong")
             return CachedModel(
                 model_path=entry / _MODEL,
@@ -169,10 +169,10 @@ def _write_entry(folder: Path, model: keras.Model, history: Mapping[str, Any], m
     (folder / _HISTORY).write_text(json.dumps(dict(history), default=float))
     (folder / _METADATA).write_text(json.dumps(dict(metadata)))
     names = (_MODEL, _HISTORY, _METADATA)
-    (folder / _CHECKSUMS).write_text(json.dumps({name: _sha256(folder / name) for name in names}))
+    (folder / _CHECKSUMS).write_text(json.dumps({name: sha256(folder / name) for name in names}))
     for name in (*names, _CHECKSUMS):
-        _flush_to_disk(folder / name)
-    _flush_to_disk(folder)
+        flush_to_disk(folder / name)
+    flush_to_disk(folder)
 
 
 def _renamed(source: Path, target: Path) -> bool:
@@ -182,18 +182,5 @@ def _renamed(source: Path, target: Path) -> bool:
         if not target.is_dir():
             raise
         return False
-    _flush_to_disk(target.parent)
+    flush_to_disk(target.parent)
     return True
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from qpipe import targets
 from qpipe.config.schema import FileModel, LayersModel, ModelConfig
+from qpipe.content import sha256, targets_in, with_contents
 from qpipe.errors import ModelError
 from qpipe.models.layer_list import read_layer_list
 from qpipe.models.own_objects import own_objects
@@ -36,41 +33,14 @@ def model_identity(config: ModelConfig) -> dict[str, Any]:
         files |= {name: [file] for name, value in named.items() if (file := targets.defining_file(value)) is not None}
     return {
         "kind": type(config).__name__,
-        "config": _with_contents(asdict(config)),
-        "sources": {path: [_sha256(file) for file in found] for path, found in sorted(files.items())},
+        "config": with_contents(asdict(config)),
+        "sources": {path: [sha256(file) for file in found] for path, found in sorted(files.items())},
     }
 
 
 def target_paths(config: ModelConfig) -> list[str]:
     """Returns the dotted paths that a model's configuration names, in alphabetical order."""
-    paths = set(_targets(asdict(config)))
+    paths = set(targets_in(asdict(config)))
     if isinstance(config, LayersModel):
         paths |= {layer.target for layer in read_layer_list(config).entries if layer.keras_class is None}
     return sorted(paths)
-
-
-def _targets(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        if isinstance(value.get(targets.TARGET), str):
-            yield value[targets.TARGET]
-        for inner in value.values():
-            yield from _targets(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _targets(inner)
-
-
-def _with_contents(value: Any) -> Any:
-    """Returns `value` with name and content's hash in the place of each path of a file."""
-    if isinstance(value, Mapping):
-        return {str(name): _with_contents(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_with_contents(inner) for inner in value]
-    if isinstance(value, str) and os.path.isfile(path := os.path.expanduser(value)):
-        return {"file": os.path.basename(path), "sha256": _sha256(Path(path))}
-    return value
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from qpipe.storage import flush_to_disk
+
 _TREE = "tree"
 _ARRAY = "\0array"
 
@@ -35,7 +37,7 @@ def write_state(path: Path, state: Any) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _flush_folder(path.parent)
+    flush_to_disk(path.parent)
 
 
 def read_state(path: Path) -> Any:
@@ -80,11 +82,3 @@ def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if set(value) == {_ARRAY}:
         return arrays[value[_ARRAY]]
     return {key: _with_arrays(item, arrays) for key, item in value.items()}
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
