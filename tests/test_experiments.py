@@ -9,8 +9,8 @@ import qpipe
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "experiment").glob("*.yaml"))
 
-LONG = ("mobilenet_4bit", "mobilenet_v2_8bit")
-"""Their training steps take longest to trace; mobilenet_8bit does alike."""
+LONG = ("mobilenet_4bit", "mobilenet_v2_8bit", "ds_cnn_audio_8bit", "unet_8bit")
+"""Their training steps take long to trace; mobilenet_8bit stands for them in the quick tests."""
 
 
 @pytest.fixture(scope="module")

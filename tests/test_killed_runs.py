@@ -112,6 +112,7 @@ def lines_of_qat(lines: list[str]) -> tuple[int, int]:
     return first, end
 
 
+@pytest.mark.slow
 def test_killed_in_the_quantized_training(undisturbed):
     folder = undisturbed[0]
     runs = folder / "runs-watched"
