@@ -189,7 +189,7 @@ def test_config_dir_of_the_user(pipeline, tmp_path):
 def test_help_lists_groups_and_options(capsys):
     assert main(["--help"]) == 0
     page = capsys.readouterr().out
-    for option in ("  experiment=\n    ds_cnn_audio_8bit ", "\n    resnet8_cifar10_8bit ", "  model=\n    application "):
+    for option in ("experiment=\n    ds_cnn_audio_8bit ", "\n    resnet8_cifar10_8bit ", "model=\n    application "):
         assert option in page
     assert "hydra=" not in page
     assert "schema" not in page
