@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -17,3 +18,16 @@ absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20)
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging():
+    """Takes away the handlers that a job's logging has added: they write to streams that the test's capture closes."""
+    loggers = [logging.getLogger(), logging.getLogger("qpipe")]
+    before = [(list(logger.handlers), logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, level) in zip(loggers, before, strict=True):
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
+        logger.handlers[:] = handlers
+        logger.setLevel(level)

@@ -1,6 +1,5 @@
 """The command line from outside: statuses, output, costs. The pipeline is a stand-in here."""
 
-import logging
 import os
 import resource
 import signal
@@ -35,19 +34,7 @@ class StandInPipeline(types.ModuleType):
 
 
 @pytest.fixture
-def _restored_logging():
-    loggers = [logging.getLogger(), logging.getLogger("qpipe")]
-    before = [(list(logger.handlers), logger.level) for logger in loggers]
-    yield
-    for logger, (handlers, level) in zip(loggers, before, strict=True):
-        for handler in set(logger.handlers) - set(handlers):
-            handler.close()
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
-
-
-@pytest.fixture
-def pipeline(monkeypatch, tmp_path, _restored_logging):
+def pipeline(monkeypatch, tmp_path):
     stand_in = StandInPipeline()
     monkeypatch.setitem(sys.modules, "qpipe.pipeline", stand_in)
     monkeypatch.setattr(qpipe, "pipeline", stand_in, raising=False)
