@@ -16,6 +16,7 @@ _NAMES = {
     "unfold_batchnorm": "qpipe.graph",
     "quantize": "qpipe.graph",
     "calibrate": "qpipe.algorithms",
+    "integer_predict": "qpipe.lowering",
     "FoldingConfig": "qpipe.config.schema",
     "QuantizerConfig": "qpipe.config.schema",
 }
@@ -27,6 +28,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "fold_batchnorm",
+    "integer_predict",
     "layers",
     "quantize",
     "quantizers",
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from qpipe.config.schema import FoldingConfig, QuantizerConfig
     from qpipe.graph import fold_batchnorm, quantize, unfold_batchnorm
     from qpipe.launch import run
+    from qpipe.lowering import integer_predict
 
 
 def __getattr__(name: str) -> Any:

@@ -16,8 +16,10 @@ from qpipe.config.schema import JobConfig, MethodName, Task
 from qpipe.data import Dataset, load_dataset
 from qpipe.evaluation import likeness, predictions, quality
 from qpipe.graph.folding import FoldingPlan, apply_folding, plan_folding
+from qpipe.graph.layer_plan import Treatment
 from qpipe.graph.quantization import QuantizationResult, quantize_with_plan
 from qpipe.graph.trace import trace
+from qpipe.lowering.verification import Verification, verify_engine
 from qpipe.models import FloatModelCache, build_model
 from qpipe.reports.costs import float_bytes, packed_weight_bytes
 from qpipe.reports.layers import LayerReport, layer_report
@@ -37,6 +39,7 @@ from qpipe.training.seeds import seed_stage
 Outputs = dict[str, list[np.ndarray]]
 """Outputs (samples, ...) for the test part, of each kind of model."""
 REPORT_SAMPLES = 256
+VERIFY_BATCH_SIZE = 64
 EXAMPLES = 2
 logger = logging.getLogger("qpipe")
 
@@ -122,10 +125,12 @@ class _Job:
                     self._train(result.model, dataset, checkpoint)
             with stage("evaluate", "evaluation"):
                 outputs = self._evaluate(source.model, folded, result.model, dataset)
-            with stage("report", "layers"):
-                report = self._report(result, folding, dataset)
             with stage("save", "saving"):
                 self._save(source.model, result.model, dataset, outputs)
+            with stage("verify", "verification by the integer engine"):
+                verification = self._verify(result.model, dataset)
+            with stage("report", "layers"):
+                report = self._report(result, folding, dataset, verification)
             if checkpoint is not None:
                 checkpoint.discard()
         return JobResult(self.log.metrics, result.model, self.log.run.id, self.log.directory, report)
@@ -173,8 +178,8 @@ class _Job:
             ema_freeze_delay=self.config.folding.ema_freeze_delay,
             absorbed=folding.absorbed(),
         )
-        floats = sum(plan.reason is not None for plan in result.plans)
-        self.terminal.say(f"{len(result.plans) - floats} layer(s) quantized, {floats} with a part in float")
+        floats = sum(plan.treatment is Treatment.float for plan in result.plans)
+        self.terminal.say(f"{len(result.plans) - floats} layer(s) quantized, {floats} in float")
         return result
 
     def _calibrate(self, model: keras.Model, dataset: Dataset) -> None:
@@ -227,9 +232,28 @@ class _Job:
         self.terminal.say(f"{len(dataset.test)} test samples")
         return outputs
 
-    def _report(self, result: QuantizationResult, folding: FoldingPlan, dataset: Dataset) -> LayerReport:
+    def _verify(self, model: keras.Model, dataset: Dataset) -> Verification | None:
+        """Compares every quantized tensor with the integer engine's, on the test part."""
+        if not self.config.verify.enabled:
+            self.terminal.say("left out: verify.enabled is false")
+            return None
+        samples = min(self.config.verify.samples or len(dataset.test), len(dataset.test))
+        batches = dataset.evaluation_batches("test", VERIFY_BATCH_SIZE).take(-(-samples // VERIFY_BATCH_SIZE))
+        with self.terminal.progress("comparing") as on_batch:
+            verification = verify_engine(
+                model,
+                ([x] for x, _ in batches.as_numpy_iterator()),
+                on_batch=lambda step: on_batch(step, len(batches)),
+            )
+        self.log.record(verification.metrics())
+        self.terminal.say(verification.summary())
+        return verification
+
+    def _report(
+        self, result: QuantizationResult, folding: FoldingPlan, dataset: Dataset, verification: Verification | None
+    ) -> LayerReport:
         samples = dataset.calibration_inputs(min(REPORT_SAMPLES, len(dataset.train)), self.config.seed)
-        report = layer_report(result, folding, measure_noise(result.model, samples))
+        report = layer_report(result, folding, measure_noise(result.model, samples), verification)
         self.log.json("layers.json", report.to_json())
         _show(self.terminal, report, measured=True)
         return report

@@ -21,6 +21,22 @@ class ScaleKind(Enum):
     power_of_two = "power_of_two"
 
 
+class WeightKind(Enum):
+    """Which integers a weight can become: evenly spaced ones; 0 and powers of two; -1, 0, 1; or -1, 1."""
+
+    uniform = "uniform"
+    po2 = "po2"
+    ternary = "ternary"
+    binary = "binary"
+
+
+class Rounding(Enum):
+    """How training rounds: to nearest, or up by the probability of the rest; inference rounds to nearest."""
+
+    nearest = "nearest"
+    stochastic = "stochastic"
+
+
 class WeightRange(Enum):
     """How a weight quantizer chooses its range: the largest magnitude, or the least squared weight error."""
 
@@ -343,13 +359,22 @@ class WeightQuantizerConfig:
     """Quantizer of kernels (and of `a` of a batch normalization that stays)."""
 
     bitwidth: int = 8
-    """2 to 16 bits; the integers are symmetric, -127 to 127 for 8 bits."""
+    """`uniform`: 2 to 16 bits, the integers are symmetric, -127 to 127 for 8 bits; `po2`: 2 to 5; `ternary`: 2;
+    `binary`: 1."""
     per_channel: bool = True
     """Whether every output channel has a scale of its own."""
     range: WeightRange = WeightRange.max
-    """`max` takes the largest magnitude, `mse` clips where the squared error is least."""
+    """`max` takes the largest magnitude, `mse` clips where the squared error is least (`uniform` only)."""
     scale: ScaleKind = ScaleKind.float
-    """`float`, or `power_of_two` for fixed point."""
+    """`float`, or `power_of_two` for fixed point; `po2` has no other than `power_of_two`."""
+    kind: WeightKind = WeightKind.uniform
+    """`uniform`; `po2`: 0 and powers of two; `ternary`: -1, 0, 1; `binary`: -1, 1. Every kind but `uniform` needs its
+    `bitwidth` beside it."""
+    rounding: Rounding = Rounding.nearest
+    """`stochastic` rounds up by chance while training (`uniform` only)."""
+    learned_step: bool = False
+    """Whether training learns the scale (LSQ) instead of deriving it from the weights; needs `uniform` and float
+    scales."""
 
 
 @dataclass(kw_only=True)
@@ -372,6 +397,10 @@ class OutputQuantizerConfig:
     """How calibration chooses the range; training tracks a moving average of the extrema in any case."""
     scale: ScaleKind = ScaleKind.float
     """`float`, or `power_of_two` for fixed point."""
+    rounding: Rounding = Rounding.nearest
+    """`stochastic` rounds up by chance while training."""
+    learned_step: bool = False
+    """Whether training learns the scale (LSQ) instead of tracking the range; needs float scales."""
 
 
 @dataclass(kw_only=True)
@@ -382,6 +411,9 @@ class WeightQuantizerRule:
     per_channel: bool | None = None
     range: WeightRange | None = None
     scale: ScaleKind | None = None
+    kind: WeightKind | None = None
+    rounding: Rounding | None = None
+    learned_step: bool | None = None
 
 
 @dataclass(kw_only=True)
@@ -399,6 +431,8 @@ class OutputQuantizerRule:
     symmetric: bool | None = None
     range: OutputRange | None = None
     scale: ScaleKind | None = None
+    rounding: Rounding | None = None
+    learned_step: bool | None = None
 
 
 @dataclass(kw_only=True)
@@ -436,6 +470,9 @@ class QuantizerConfig:
     """Offset `b` of a batch normalization that stays."""
     buffer_bitwidth: int | None = None
     """Accumulator width, to which results saturate; null: 32, and 64 where a layer's input has more than 8 bits."""
+    float_softmax: bool = True
+    """Whether a softmax at the model's output stays in float; elsewhere, and with false everywhere, it computes with
+    integers."""
     layers: list[LayerRule] = field(default_factory=list)
     """Exceptions for some layers."""
 
@@ -460,6 +497,16 @@ class TrackingConfig:
 
 
 @dataclass(kw_only=True)
+class VerifyConfig:
+    """The proof that the integer engine computes what was measured."""
+
+    enabled: bool = True
+    """Whether the quantized model's integers are compared with the integer engine's, tensor by tensor."""
+    samples: int | None = None
+    """Test samples to compare; null compares all."""
+
+
+@dataclass(kw_only=True)
 class JobConfig:
     """The whole job: what `python -m qpipe --cfg job` prints."""
 
@@ -478,4 +525,5 @@ class JobConfig:
     method: MethodConfig = field(default_factory=MethodConfig)
     folding: FoldingConfig = field(default_factory=FoldingConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    verify: VerifyConfig = field(default_factory=VerifyConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

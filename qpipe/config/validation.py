@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from qpipe.config.data_validation import validate_data
-from qpipe.config.quantizer_validation import validate_quantizer
+from qpipe.config.quantizer_validation import training_only_keys, validate_quantizer
 from qpipe.config.ranges import fraction, patterns, positive, refuse, whole
 from qpipe.config.schema import ApplicationModel, FoldingConfig, JobConfig, MethodName, TrackingConfig, TrainingStage
 from qpipe.config.training_validation import validate_training
@@ -43,6 +43,7 @@ def validate(config: JobConfig) -> list[str]:
     validate_training(config.training, config.data.task)
     validate_folding(config.folding)
     validate_quantizer(config.quantizer)
+    whole("verify.samples", config.verify.samples, 1, optional=True)
     _validate_tracking(config.tracking)
     return _unused_keys(config)
 
@@ -83,10 +84,13 @@ def _unused_keys(config: JobConfig) -> list[str]:
     if config.method.name == MethodName.ptq:
         unused = _changed("folding", config.folding, FoldingConfig(), ("mode", "ema_freeze_delay"))
         unused += _changed("training.qat", config.training.qat, TrainingStage())
+        unused += training_only_keys(config.quantizer)
         sentences += _unused(unused, "method=ptq does not train the quantized model")
     if not config.model.train:
         unused = _changed("training.float", config.training.float, TrainingStage())
         sentences += _unused(unused, "model.train=false takes the model's weights as they are")
+    if not config.verify.enabled and config.verify.samples is not None:
+        sentences += _unused(["verify.samples"], "verify.enabled=false compares nothing")
     return sentences
 
 

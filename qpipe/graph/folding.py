@@ -94,8 +94,8 @@ def why_not_foldable(graph: Graph, batchnorm: Node) -> str | None:
 def fold_batchnorm(model: keras.Model, config: FoldingConfig | None = None) -> keras.Model:
     """Folds batch normalizations into the convolutions and dense layers before them.
 
-    A ReLU or ReLU6 that is the only consumer of a folded pair goes along. The result has the same output and
-    trains like the original; `model` itself stays untouched.
+    A ReLU, with a cap or without, that is the only consumer of a folded pair goes along. The result has the same
+    output and trains like the original; `model` itself stays untouched.
 
     Args:
         model: Functional or Sequential model; nested models are written out.

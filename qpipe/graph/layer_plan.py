@@ -19,7 +19,7 @@ class LayerPlan:
     """One row: a layer with what was folded and fused into it, its bits, or why it stays in float.
 
     Widths are in bits; a scale is `float` or `power_of_two`, followed by `/channel` where there is one per
-    output channel.
+    output channel; a kind of weights other than `uniform` stands before it.
     """
 
     name: str

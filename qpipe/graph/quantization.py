@@ -7,19 +7,19 @@ from itertools import count
 
 import keras
 
-from qpipe.config.schema import QuantizerConfig
+from qpipe.config.schema import OutputQuantizerConfig, QuantizerConfig
 from qpipe.errors import QuantizationError
+from qpipe.graph.decisions import decide
+from qpipe.graph.groups import output_of_group
 from qpipe.graph.layer_plan import LayerPlan, Treatment
 from qpipe.graph.quantizer_factory import output_quantizer
 from qpipe.graph.rebuild import Rebuild
 from qpipe.graph.rules import LayerSettings, check_rules, count_matches, settings_of
 from qpipe.graph.trace import Edge, Graph, Node, trace
-from qpipe.graph.treatments import TREATMENTS, keeps_quantizer, why_float
-from qpipe.layers import Dequantize, Quantize
-from qpipe.layers.activations import activation_of_layer
+from qpipe.graph.treatments import treatment_of
+from qpipe.layers import Dequantize, Quantize, Requantize
+from qpipe.layers.activations import Clamping, never_negative
 from qpipe.quantizers import OutputQuantizer
-
-NON_NEGATIVE = ("relu", "relu6", "sigmoid", "softmax", "hard_sigmoid")
 
 
 @dataclass
@@ -42,7 +42,8 @@ def quantize(model: keras.Model, config: QuantizerConfig | None = None) -> keras
         config: bitwidths, ranges, scales and rules; 8 bits by default.
 
     Raises:
-        ConfigError: if a rule matches no layer, or sets a field which its layer lacks.
+        ConfigError: if a rule matches no layer, or sets a field which its layer lacks, or if rules give different
+            outputs to layers that a Concatenate joins.
         QuantizationError: if no layer at all can be quantized.
     """
     return quantize_with_plan(model, config or QuantizerConfig()).model
@@ -64,7 +65,8 @@ def quantize_with_plan(
         absorbed: for each folded layer the names of the layers that were folded into it.
 
     Raises:
-        ConfigError: a rule matches no layer, or sets a field which its layer lacks.
+        ConfigError: a rule matches no layer, or sets a field which its layer lacks, or rules give different outputs
+            to layers that a Concatenate joins.
         QuantizationError: no layer at all can be quantized.
     """
     graph = trace(model)
@@ -95,17 +97,20 @@ class QuantizationRewrite:
         self.config = config
         self.ema_freeze_delay = ema_freeze_delay
         self.absorbed = absorbed
+        self.decisions = decide(graph, config)
+        self.groups = self.decisions.groups
         self.rebuild = Rebuild(graph)
         self.plans: list[LayerPlan] = []
         self._quantizers: dict[int, OutputQuantizer] = {}
-        self._boundaries: dict[tuple[int, type], object] = {}
-        self._fused: set[int] = set()
+        self._boundaries: dict[tuple[int, object], object] = {}
+        self._prepared = {node for merged in self.decisions.merged.values() for node in merged.nodes}
         self._names = {*graph.input_names, *(node.name for node in graph.nodes)}
 
     def run(self) -> keras.Model:
         """Rewrites every node and returns the quantized model."""
+        fused = {id(follower) for _, follower in self.decisions.fused.values()}
         for node in self.graph.nodes:
-            if id(node) not in self._fused:
+            if id(node) not in fused:
                 self._rewrite(node)
         for edge in self.graph.outputs:
             self.rebuild.set(edge, self.real(edge))
@@ -113,7 +118,7 @@ class QuantizationRewrite:
 
     def fields_of(self, node: Node) -> set[str]:
         """Returns the fields of a rule that the layer of `node` has."""
-        treatment = TREATMENTS.get(type(node.operation))
+        treatment = treatment_of(node)
         return set(treatment.fields) if treatment else set()
 
     def quantizer_of(self, edge: Edge) -> OutputQuantizer | None:
@@ -135,7 +140,7 @@ class QuantizationRewrite:
             return self.rebuild.tensor(edge)
         key = (id(edge), Dequantize)
         if key not in self._boundaries:
-            name = self._unused_name(f"{quantizer.name}_dequantize")
+            name = self.unused_name(f"{quantizer.name}_dequantize")
             self._boundaries[key] = Dequantize(quantizer, name=name)(self.rebuild.tensor(edge))
         return self._boundaries[key]
 
@@ -149,28 +154,59 @@ class QuantizationRewrite:
         """Marks the new tensor for `edge` as holding real values."""
         self._quantizers.pop(id(edge), None)
 
-    def new_output(self, name: str, settings: LayerSettings, *, signed: bool) -> OutputQuantizer:
-        """Returns a new output quantizer for the layer `name`."""
-        return output_quantizer(settings.output, name, signed=signed, ema_freeze_delay=self.ema_freeze_delay)
+    def new_output(
+        self, name: str, settings: LayerSettings, *, signed: bool, edge: Edge | None = None
+    ) -> OutputQuantizer:
+        """Returns the output quantizer of the layer `name`.
 
-    def fuse_activation(self, node: Node) -> tuple[str | None, Node]:
-        """Takes in a ReLU or ReLU6 that alone reads `node`.
+        Args:
+            name: of the layer.
+            settings: of the layer.
+            signed: whether its output can be negative.
+            edge: the output, whose group has one quantizer; None for a tensor that no other layer shares.
+
+        Raises:
+            ConfigError: if other layers of the group have other settings.
+        """
+        return self._output(name, settings.output, signed, edge)
+
+    def requantized(self, edge: Edge, name: str, settings: LayerSettings, output: Edge):
+        """Returns the new tensor for `edge` on the quantizer of the group of `output`, which has none of it yet.
+
+        Args:
+            edge: quantized by another quantizer.
+            name: of the layer that makes `output`, and its group's quantizer where there is none yet.
+            settings: of that layer.
+            output: an edge of the group.
+        """
+        group, source = self.groups.group_of(output), self._quantizers[id(edge)]
+        if (id(edge), group) not in self._boundaries:
+            if group.quantizer is None:
+                self.new_output(name, settings, signed=source.signed, edge=output)
+            else:
+                group.quantizer.join(source.signed)
+            layer = Requantize(source, group.quantizer, name=self.unused_name(f"{self.name_of(edge)}_requantize"))
+            self._boundaries[id(edge), group] = layer(self.rebuild.tensor(edge))
+        return self._boundaries[id(edge), group]
+
+    def fuse_activation(self, node: Node) -> tuple[Clamping | None, Node]:
+        """Takes in a clamp, such as ReLU, that alone reads `node`.
 
         Returns:
-            The activation's name (None without one) and the node whose output the fused layer gives.
+            The activation (None without one) and the node whose output the fused layer gives.
         """
-        follower = self.graph.only_consumer(node)
-        if follower is None or self.graph.calls(follower.operation) > 1:
-            return None, node
-        activation = activation_of_layer(follower.operation)
-        if activation is None:
-            return None, node
-        self._fused.add(id(follower))
-        return activation, follower
+        return self.decisions.fused.get(id(node), (None, node))
+
+    def name_of(self, edge: Edge) -> str:
+        """Returns the name of the layer that makes `edge`, or of the input."""
+        return self.decisions.name_of(edge)
+
+    def is_input(self, edge: Edge) -> bool:
+        """Whether `edge` is an input of the model, possibly rescaled or normalized."""
+        return self.decisions.is_input(edge)
 
     def _rewrite(self, node: Node) -> None:
         settings = settings_of(node.name, self.config)
-        reason = why_float(self, node, settings)
         plan = LayerPlan(
             name=node.name,
             layer=type(node.operation).__name__,
@@ -179,47 +215,50 @@ class QuantizationRewrite:
             rules=list(settings.rules),
         )
         self.plans.append(plan)
+        reason = self.decisions.reasons.get(id(node))
         if reason is not None:
             plan.treatment, plan.reason = Treatment.float, reason
             self.rebuild.copy(node, self.real)
-        elif keeps_quantizer(node.operation):
+        elif node in self._prepared:
+            self._merge_preparation(node, plan)
+        elif (treatment := treatment_of(node)) is not None:
+            treatment.apply(self, node, settings, plan)
+        else:
             plan.treatment = Treatment.keeps
             self.quantized(node.inputs[0])
             self.rebuild.copy(node)
             self.set(node.outputs[0], self.rebuild.tensor(node.outputs[0]), self.quantizer_of(node.inputs[0]))
-        else:
-            TREATMENTS[type(node.operation)].apply(self, node, settings, plan)
+
+    def _merge_preparation(self, node: Node, plan: LayerPlan) -> None:
+        """Gives a Rescaling or Normalization to the input's quantizer, with all that stand before it."""
+        plan.reason = "part of the input's quantizer"
+        if id(node) not in self.decisions.merged:
+            return
+        merged, edge = self.decisions.merged[id(node)], node.outputs[0]
+        quantizer = self._output(node.name, self.config.input, True, None)
+        layer = Quantize(quantizer, merged.operations, name=self.unused_name(f"{node.name}_quantize"))
+        self.set(edge, layer(self.real(merged.nodes[0].inputs[0])), quantizer)
+        plan.output_bits, plan.output_scale = quantizer.bitwidth, quantizer.scale_kind
 
     def _quantize_real(self, edge: Edge):
+        name = self.name_of(edge)
         if self.is_input(edge):
-            name, config, signed = self._input_name(edge), self.config.input, True
+            quantizer = self._output(name, self.config.input, True, None)
         else:
-            producer = edge.source
-            name, config = producer.name, settings_of(producer.name, self.config).output
-            activation = getattr(producer.operation, "activation", None)
-            function = getattr(activation, "__name__", type(producer.operation).__name__.lower())
-            signed = function not in NON_NEGATIVE
-        quantizer = output_quantizer(config, name, signed=signed, ema_freeze_delay=self.ema_freeze_delay)
-        layer = Quantize(quantizer, name=self._unused_name(f"{name}_quantize"))
+            signed = not never_negative(edge.source.operation)
+            quantizer = self._output(name, settings_of(name, self.config).output, signed, edge)
+        layer = Quantize(quantizer, name=self.unused_name(f"{name}_quantize"))
         return quantizer, layer(self.rebuild.tensor(edge))
 
-    def _unused_name(self, name: str) -> str:
+    def _output(self, name: str, config: OutputQuantizerConfig, signed: bool, edge: Edge | None) -> OutputQuantizer:
+        def make():
+            return output_quantizer(config, name, signed=signed, ema_freeze_delay=self.ema_freeze_delay)
+
+        return make() if edge is None else output_of_group(self.groups.group_of(edge), name, config, signed, make)
+
+    def unused_name(self, name: str) -> str:
         """Returns `name`, numbered where a layer has it already, and takes note of it."""
         numbered = (name if index == 0 else f"{name}_{index}" for index in count())
         unused = next(candidate for candidate in numbered if candidate not in self._names)
         self._names.add(unused)
         return unused
-
-    def is_input(self, edge: Edge) -> bool:
-        """Whether `edge` is an input of the model, possibly rescaled or normalized."""
-        while edge.producer is not None and isinstance(
-            edge.producer.operation, keras.layers.Rescaling | keras.layers.Normalization
-        ):
-            edge = edge.producer.inputs[0]
-        return edge.producer is None
-
-    def _input_name(self, edge: Edge) -> str:
-        if edge.producer is not None:
-            return edge.producer.name
-        index = next(index for index, candidate in enumerate(self.graph.inputs) if candidate is edge)
-        return self.graph.input_names[index]

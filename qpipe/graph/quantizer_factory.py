@@ -14,6 +14,9 @@ def weight_quantizer(config: WeightQuantizerConfig, name: str, channel_axes=(-1,
         range=config.range.name,
         scale=config.scale.name,
         channel_axes=channel_axes,
+        kind=config.kind.name,
+        rounding=config.rounding.name,
+        learned_step=config.learned_step,
         name=f"{name}_weight",
     )
 
@@ -34,5 +37,7 @@ def output_quantizer(
         scale=config.scale.name,
         signed=signed,
         ema_freeze_delay=ema_freeze_delay,
+        rounding=config.rounding.name,
+        learned_step=config.learned_step,
         name=f"{name}_output",
     )

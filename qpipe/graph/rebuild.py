@@ -49,6 +49,8 @@ class Rebuild:
         outputs = tree.flatten(operation(*args, **kwargs))
         if isinstance(operation, keras.layers.Layer) and id(operation) not in self._weighted:
             operation.set_weights(node.operation.get_weights())
+            if hasattr(operation, "finalize_state"):
+                operation.finalize_state()
             self._weighted.add(id(operation))
         for edge, output in zip(node.outputs, outputs, strict=True):
             self.set(edge, output)

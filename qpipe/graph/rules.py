@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 
+from qpipe.config.layer_rules import overlaid
+from qpipe.config.quantizer_validation import validate_output, validate_weight
 from qpipe.config.schema import (
     BiasQuantizerConfig,
     LayerRule,
@@ -37,17 +39,27 @@ class LayerSettings:
 
 
 def settings_of(name: str, config: QuantizerConfig) -> LayerSettings:
-    """Returns the settings of the layer `name`: the last rule that matches wins, field by field."""
+    """Returns the settings of the layer `name`: the last rule that matches wins, field by field.
+
+    Raises:
+        ConfigError: if what several rules set together does not combine.
+    """
     values = {key: getattr(config, key) for key in (*QUANTIZER_FIELDS, "buffer_bitwidth")}
     quantize = True
     matched = [rule for rule in config.layers if matches(rule.match, name)]
     for rule in matched:
         for key in QUANTIZER_FIELDS:
-            values[key] = _overlaid(values[key], getattr(rule, key))
+            values[key] = overlaid(values[key], getattr(rule, key))
         if rule.buffer_bitwidth is not None:
             values["buffer_bitwidth"] = rule.buffer_bitwidth
         quantize = quantize if rule.quantize is None else rule.quantize
-    return LayerSettings(**values, quantize=quantize, rules=tuple(rule.match for rule in matched))
+    settings = LayerSettings(**values, quantize=quantize, rules=tuple(rule.match for rule in matched))
+    if matched:
+        where = f"quantizer.layers, all rules for layer {name!r}: "
+        validate_weight(f"{where}weight", settings.weight)
+        validate_weight(f"{where}a_quantizer", settings.a_quantizer)
+        validate_output(f"{where}output", settings.output)
+    return settings
 
 
 def check_rules(config: QuantizerConfig, fields_of: dict[str, set[str]]) -> list[str]:
@@ -86,11 +98,3 @@ def count_matches(config: QuantizerConfig, names: Iterable[str]) -> dict[str, in
 
 def _set_fields(rule: LayerRule) -> list[str]:
     return [key for key in (*QUANTIZER_FIELDS, "buffer_bitwidth") if getattr(rule, key) is not None]
-
-
-def _overlaid(settings, rule):
-    """Returns `settings` with the fields that `rule` sets."""
-    if rule is None:
-        return settings
-    changes = {item.name: getattr(rule, item.name) for item in fields(rule)}
-    return replace(settings, **{key: value for key, value in changes.items() if value is not None})

@@ -9,15 +9,18 @@ import keras
 from keras import tree
 
 from qpipe.errors import ModelError
+from qpipe.graph.operators import layer_of_operator
+from qpipe.graph.separable import HALVES, halves
 
 
 @dataclass(eq=False)
 class Edge:
-    """A tensor of the model: its shape and dtype, and the node that makes it (None for an input)."""
+    """A tensor of the model: its shape and dtype, the node that makes it (None for an input), and the Keras tensor."""
 
     shape: tuple
     dtype: str
     producer: Node | None = None
+    tensor: Any = None
 
     @property
     def source(self) -> Node:
@@ -95,6 +98,8 @@ class Graph:
 def trace(model: keras.Model) -> Graph:
     """Returns the graph of a Functional or Sequential model; nested models are written out.
 
+    So are separable convolutions (as a depthwise and a pointwise one) and operators that a layer stands for.
+
     Raises:
         ModelError: if the model, or a model inside it, is subclassed and has no graph.
     """
@@ -107,7 +112,7 @@ def trace(model: keras.Model) -> Graph:
         graph.input_names.append(tensor._keras_history.operation.name)
         environment[id(tensor)] = edge
     graph.input_structure = tree.map_structure(lambda tensor: environment[id(tensor)], function._inputs_struct)
-    _write_out(function, environment, graph, {})
+    _Writer(graph).write(function, environment, {})
     graph.output_structure = tree.map_structure(lambda tensor: environment[id(tensor)], function._outputs_struct)
     return graph
 
@@ -125,46 +130,85 @@ def _function_of(model):
     )
 
 
-def _write_out(function, environment, graph, outer_kwargs):
-    """Adds the nodes of `function` to `graph`; `environment` maps its tensors to edges."""
-    taken = {node.name: node.operation for node in graph.nodes}
-    for depth in sorted(function._nodes_by_depth, reverse=True):
-        for keras_node in function._nodes_by_depth[depth]:
-            if keras_node.is_input:
-                continue
-            operation = keras_node.operation
-            args, kwargs = tree.map_structure(
-                lambda leaf: environment.get(id(leaf), leaf),
-                (list(keras_node.arguments.args), dict(keras_node.arguments.kwargs)),
+class _Writer:
+    """Adds the nodes of a model and of the models inside it to a graph, each under a name of its own.
+
+    Separable convolutions, and operators that compute what a layer computes, are written out as plain layers: one
+    that is called several times becomes the same layers each time.
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self._taken: dict[str, Any] = {}
+        self._plain: dict[int, tuple[keras.layers.Layer, ...]] = {}
+
+    def write(self, function, environment: dict[int, Edge], outer_kwargs: dict) -> None:
+        """Adds the nodes of `function`; `environment` maps its tensors to edges."""
+        for depth in sorted(function._nodes_by_depth, reverse=True):
+            for keras_node in function._nodes_by_depth[depth]:
+                if not keras_node.is_input:
+                    self._write_node(function.name, keras_node, environment, outer_kwargs)
+
+    def _write_node(self, model_name, keras_node, environment, outer_kwargs):
+        operation = keras_node.operation
+        args, kwargs = tree.map_structure(
+            lambda leaf: environment.get(id(leaf), leaf),
+            (list(keras_node.arguments.args), dict(keras_node.arguments.kwargs)),
+        )
+        if "training" in outer_kwargs and getattr(operation, "_call_has_training_arg", False):
+            kwargs.setdefault("training", outer_kwargs["training"])
+        if isinstance(operation, keras.Model):
+            self._write_nested(operation, keras_node, args, kwargs, environment)
+            return
+        edges = [Edge(tuple(tensor.shape), tensor.dtype, tensor=tensor) for tensor in keras_node.outputs]
+        environment.update({id(tensor): edge for tensor, edge in zip(keras_node.outputs, edges, strict=True)})
+        read = [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, Edge)]
+        plain = self._plain_layers(operation, read)
+        if plain:
+            self._add_chain(model_name, plain, read, edges)
+        else:
+            self._add(
+                model_name, operation, args, kwargs, edges, tree.pack_sequence_as(keras_node.output_tensors, edges)
             )
-            if "training" in outer_kwargs and getattr(operation, "_call_has_training_arg", False):
-                kwargs.setdefault("training", outer_kwargs["training"])
-            if isinstance(operation, keras.Model):
-                _write_out_nested(operation, keras_node, args, kwargs, environment, graph)
-                continue
-            name = _unique(operation, taken, function.name)
-            edges = [Edge(tuple(tensor.shape), tensor.dtype) for tensor in keras_node.outputs]
-            structure = tree.pack_sequence_as(keras_node.output_tensors, edges)
-            node = Node(operation, name, args, kwargs, edges, structure)
-            for tensor, edge in zip(keras_node.outputs, edges, strict=True):
-                edge.producer = node
-                environment[id(tensor)] = edge
-            graph.add(node)
 
+    def _add_chain(self, model_name, layers, read, edges):
+        """Adds layers that are called one on the other; the first one reads `read`, the last one makes `edges`."""
+        for layer in layers[:-1]:
+            shape = layer.compute_output_shape(read[0].shape)
+            between = Edge(tuple(shape), read[0].dtype)
+            self._add(model_name, layer, read, {}, [between], between)
+            read = [between]
+        arguments = read if len(read) == 1 else [read]
+        self._add(model_name, layers[-1], arguments, {}, edges, edges[0])
 
-def _write_out_nested(model, keras_node, args, kwargs, environment, graph):
-    function = _function_of(model)
-    edges = [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, Edge)]
-    inner = {id(tensor): edge for tensor, edge in zip(function.inputs, edges, strict=True)}
-    _write_out(function, inner, graph, kwargs)
-    for tensor, output in zip(keras_node.outputs, tree.flatten(function._outputs_struct), strict=True):
-        environment[id(tensor)] = inner[id(output)]
+    def _add(self, model_name, operation, args, kwargs, edges, structure):
+        node = Node(operation, self._unique(operation, model_name), args, kwargs, edges, structure)
+        for edge in edges:
+            edge.producer = node
+        self.graph.add(node)
 
+    def _plain_layers(self, operation, read) -> tuple[keras.layers.Layer, ...]:
+        """The layers as which the operation is written out; none where it stays as it is."""
+        if id(operation) not in self._plain:
+            if type(operation) in HALVES:
+                self._plain[id(operation)] = halves(operation, read[0].shape)
+            else:
+                layer = layer_of_operator(operation, read)
+                self._plain[id(operation)] = () if layer is None else (layer,)
+        return self._plain[id(operation)]
 
-def _unique(operation, taken, model_name):
-    """The operation's name, behind that of its nested model where another operation has it already."""
-    name = operation.name
-    while taken.get(name, operation) is not operation:
-        name = f"{model_name}_{name}"
-    taken[name] = operation
-    return name
+    def _write_nested(self, model, keras_node, args, kwargs, environment):
+        function = _function_of(model)
+        edges = [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, Edge)]
+        inner = {id(tensor): edge for tensor, edge in zip(function.inputs, edges, strict=True)}
+        self.write(function, inner, kwargs)
+        for tensor, output in zip(keras_node.outputs, tree.flatten(function._outputs_struct), strict=True):
+            environment[id(tensor)] = inner[id(output)]
+
+    def _unique(self, operation, model_name):
+        """The operation's name, behind that of its nested model where another operation has it already."""
+        name = operation.name
+        while self._taken.get(name, operation) is not operation:
+            name = f"{model_name}_{name}"
+        self._taken[name] = operation
+        return name

@@ -2,102 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 import keras
 
+from qpipe.graph.activation_treatments import activation_treatment, add_activation, why_activation_in_float
+from qpipe.graph.groups import apply_concatenation, why_concatenation_in_float
 from qpipe.graph.layer_plan import LayerPlan
+from qpipe.graph.layer_treatment import LayerTreatment
 from qpipe.graph.quantizer_factory import bias_quantizer, weight_quantizer
 from qpipe.graph.rebuild import transfer
 from qpipe.graph.rules import LayerSettings
 from qpipe.graph.trace import Node
 from qpipe.layers import (
     QAdd,
+    QAveragePooling1D,
     QAveragePooling2D,
+    QConv1D,
+    QConv1DTranspose,
     QConv2D,
     QConv2DBatchnorm,
+    QConv2DTranspose,
     QDense,
     QDenseBatchnorm,
+    QDepthwiseConv1D,
     QDepthwiseConv2D,
     QDepthwiseConv2DBatchnorm,
+    QGlobalAveragePooling1D,
     QGlobalAveragePooling2D,
+    QMultiply,
+    QSubtract,
     QuantizedBatchNormalization,
 )
-from qpipe.layers.activations import fused_bounds
+from qpipe.layers.activations import activation_name, activation_of_layer, fused_bounds
 from qpipe.layers.batch_statistics import STATISTICS_ARGUMENTS
 
 LINEAR_FIELDS = ("weight", "bias", "output", "buffer_bitwidth")
 BATCHNORM_FIELDS = ("a_quantizer", "b_quantizer", "output", "buffer_bitwidth")
 KEEPS_QUANTIZER = (
+    keras.layers.MaxPooling1D,
     keras.layers.MaxPooling2D,
+    keras.layers.GlobalMaxPooling1D,
     keras.layers.GlobalMaxPooling2D,
+    keras.layers.ZeroPadding1D,
     keras.layers.ZeroPadding2D,
+    keras.layers.Cropping1D,
     keras.layers.Cropping2D,
+    keras.layers.UpSampling1D,
     keras.layers.Flatten,
     keras.layers.Reshape,
     keras.layers.Permute,
     keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.AlphaDropout,
+    keras.layers.ActivityRegularization,
 )
 
 
-@dataclass(frozen=True)
-class LayerTreatment:
-    """How one kind of layer is quantized: the fields of a rule that it has, and the rewrite."""
-
-    fields: tuple[str, ...]
-    apply: Callable[[Any, Node, LayerSettings, LayerPlan], None]
-
-
 def keeps_quantizer(layer) -> bool:
-    """Whether `layer` passes integers through as they are, so that its output keeps its input's quantizer."""
-    if type(layer) is keras.layers.ReLU:
-        return layer.max_value is None and not layer.negative_slope and not layer.threshold
-    if type(layer) is keras.layers.Activation:
-        return layer.activation in (keras.activations.linear, keras.activations.relu)
+    """Whether `layer` passes integers through, or clamps them, so that its output keeps its input's quantizer."""
+    if type(layer) is keras.layers.Activation and layer.activation is keras.activations.linear:
+        return True
     if type(layer) is keras.layers.UpSampling2D:
         return layer.interpolation == "nearest"
-    return type(layer) in KEEPS_QUANTIZER
+    return type(layer) in KEEPS_QUANTIZER or activation_of_layer(layer) is not None
 
 
-def why_float(rewrite, node: Node, settings: LayerSettings) -> str | None:
-    """Returns why the layer of `node` stays in float, or None if it is quantized."""
+def treatment_of(node: Node) -> LayerTreatment | None:
+    """Returns how the layer or operation of `node` is quantized, or None where Keras' own works on integers too."""
+    return activation_treatment(node) or TREATMENTS.get(type(node.operation))
+
+
+def why_float(decisions, node: Node, settings: LayerSettings) -> str | None:
+    """Returns why the layer of `node` stays in float, or None if it is quantized.
+
+    Args:
+        decisions: those made so far.
+        node: of the layer.
+        settings: of the layer.
+    """
     layer = node.operation
     if not settings.quantize:
         return "left in float by a rule"
     if keeps_quantizer(layer):
         edge = node.inputs[0]
-        real = rewrite.quantizer_of(edge) is None and not (rewrite.is_input(edge) and edge.dtype == "float32")
+        real = not decisions.is_quantized(edge) and not (decisions.is_input(edge) and edge.dtype == "float32")
         return "its input is in float" if real else None
+    if activation_treatment(node) is not None:
+        return why_activation_in_float(decisions, node)
     if type(layer) not in TREATMENTS:
-        return _why_unknown(rewrite, node)
-    if rewrite.graph.calls(layer) > 1:
-        return f"shared: it is called {rewrite.graph.calls(layer)} times, on inputs of different scales"
+        return _why_unknown(node)
+    if type(layer) is keras.layers.Concatenate:
+        return why_concatenation_in_float(decisions, node)
+    if decisions.graph.calls(layer) > 1:
+        return f"shared: it is called {decisions.graph.calls(layer)} times, on inputs of different scales"
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return "its channels come first"
     if isinstance(layer, keras.layers.BatchNormalization) and layer.axis not in (-1, len(node.inputs[0].shape) - 1):
         return f"its axis {layer.axis} is not the last one"
-    if isinstance(layer, keras.layers.Add) and len({edge.shape for edge in node.inputs}) > 1:
-        return "it broadcasts its inputs"
+    if type(layer) in MERGES and len({len(edge.shape) for edge in node.inputs}) > 1:
+        return "its inputs have different ranks"
+    if isinstance(layer, keras.layers.Multiply) and len(node.inputs) > 2:
+        return f"it multiplies {len(node.inputs)} tensors; two have an integer form"
     return None
 
 
-def _why_unknown(rewrite, node: Node) -> str:
+def _why_unknown(node: Node) -> str:
     layer = node.operation
-    activation = getattr(layer, "activation", None)
-    name = getattr(activation, "__name__", "") or type(layer).__name__.lower()
-    at_output = any(rewrite.graph.is_output(edge) for edge in node.outputs)
-    if name == "softmax" and at_output:
-        return "softmax at the model's output stays in float"
-    if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization) and rewrite.is_input(node.inputs[0]):
-        return "it prepares the input, before the input's quantizer"
     if not isinstance(layer, keras.layers.Layer):
         return f"the operation {type(layer).__name__} is not a layer and has no integer form yet"
-    if type(layer) is keras.layers.ReLU:
-        return "a ReLU with bounds or a slope that no layer before it takes in has no integer form yet"
-    what = f"activation {name!r}" if type(layer) is keras.layers.Activation else type(layer).__name__
-    return f"{what} has no integer form yet"
+    if type(layer) is keras.layers.Activation:
+        return f"activation {activation_name(layer.activation)!r} has no integer form yet"
+    return f"{type(layer).__name__} has no integer form yet"
 
 
 def _apply_linear(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan) -> None:
@@ -108,7 +125,8 @@ def _apply_linear(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan)
     buffer = settings.buffer_for(input_quantizer.bitwidth)
     fused, last, unfused = _activation_of(rewrite, node)
     axes = QUANTIZED_CLASS[type(layer)].channel_axes
-    output = rewrite.new_output(node.name, settings, signed=fused is None)
+    shared = last.outputs[0] if unfused is None else None
+    output = rewrite.new_output(node.name, settings, signed=fused is None, edge=shared)
     quantizers = {
         "activation": fused,
         "kernel_quantizer": weight_quantizer(settings.weight, node.name, axes),
@@ -120,11 +138,7 @@ def _apply_linear(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan)
     quantized = _finish(rewrite, node, last, quantizers, x)
     _describe(plan, quantized, last, node)
     if unfused is not None:
-        name = getattr(unfused, "__name__", type(unfused).__name__.lower())
-        activation = keras.layers.Activation(unfused, name=f"{node.name}_{name}")
-        rewrite.rebuild.set(last.outputs[0], activation(rewrite.real(last.outputs[0])))
-        rewrite.forget(last.outputs[0])
-        plan.reason = f"activation {name!r} stays in float, behind the layer"
+        add_activation(rewrite, node, unfused, settings)
 
 
 def _apply_batchnorm(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan) -> None:
@@ -135,7 +149,7 @@ def _apply_batchnorm(rewrite, node: Node, settings: LayerSettings, plan: LayerPl
     fused, last = rewrite.fuse_activation(node)
     known = ("name", "momentum", "epsilon", "center", "scale", "dtype", *STATISTICS_ARGUMENTS)
     config = {key: value for key, value in node.operation.get_config().items() if key in known}
-    output = rewrite.new_output(node.name, settings, signed=fused is None)
+    output = rewrite.new_output(node.name, settings, signed=fused is None, edge=last.outputs[0])
     layer = QuantizedBatchNormalization(
         **config | {"name": node.name},
         activation=fused,
@@ -152,13 +166,13 @@ def _apply_batchnorm(rewrite, node: Node, settings: LayerSettings, plan: LayerPl
     _describe(plan, layer, last, node)
 
 
-def _apply_add(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan) -> None:
+def _apply_merge(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan) -> None:
     tensors = [rewrite.quantized(edge) for edge in node.inputs]
     quantizers = [rewrite.quantizer_of(edge) for edge in node.inputs]
     fused, last = rewrite.fuse_activation(node)
-    signed = fused is None and any(quantizer.signed for quantizer in quantizers)
-    output = rewrite.new_output(node.name, settings, signed=signed)
-    layer = QAdd(quantizers, output, activation=fused, name=node.name)
+    negative = any(quantizer.signed for quantizer in quantizers) or isinstance(node.operation, keras.layers.Subtract)
+    output = rewrite.new_output(node.name, settings, signed=fused is None and negative, edge=last.outputs[0])
+    layer = MERGES[type(node.operation)](quantizers, output, activation=fused, name=node.name)
     rewrite.set(last.outputs[0], layer(tensors), output)
     _describe(plan, layer, last, node)
 
@@ -167,7 +181,7 @@ def _apply_average_pooling(rewrite, node: Node, settings: LayerSettings, plan: L
     x = rewrite.quantized(node.inputs[0])
     quantizer = rewrite.quantizer_of(node.inputs[0])
     pooling = node.operation
-    layer = QAveragePooling2D(
+    layer = AVERAGE_POOLING[type(pooling)](
         pooling.pool_size, pooling.strides, pooling.padding, input_quantizer=quantizer, name=node.name
     )
     rewrite.set(node.outputs[0], layer(x), quantizer)
@@ -178,16 +192,29 @@ def _apply_average_pooling(rewrite, node: Node, settings: LayerSettings, plan: L
 def _apply_global_average_pooling(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan) -> None:
     x = rewrite.quantized(node.inputs[0])
     quantizer = rewrite.quantizer_of(node.inputs[0])
-    output = rewrite.new_output(node.name, settings, signed=quantizer.signed)
-    layer = QGlobalAveragePooling2D(
+    output = rewrite.new_output(node.name, settings, signed=quantizer.signed, edge=node.outputs[0])
+    layer = GLOBAL_AVERAGE_POOLING[type(node.operation)](
         node.operation.keepdims, input_quantizer=quantizer, output_quantizer=output, name=node.name
     )
     rewrite.set(node.outputs[0], layer(x), output)
     _describe(plan, layer, node, node)
 
 
+MERGES = {keras.layers.Add: QAdd, keras.layers.Subtract: QSubtract, keras.layers.Multiply: QMultiply}
+AVERAGE_POOLING = {
+    keras.layers.AveragePooling1D: QAveragePooling1D,
+    keras.layers.AveragePooling2D: QAveragePooling2D,
+}
+GLOBAL_AVERAGE_POOLING = {
+    keras.layers.GlobalAveragePooling1D: QGlobalAveragePooling1D,
+    keras.layers.GlobalAveragePooling2D: QGlobalAveragePooling2D,
+}
 QUANTIZED_CLASS = {
+    keras.layers.Conv1D: QConv1D,
     keras.layers.Conv2D: QConv2D,
+    keras.layers.Conv1DTranspose: QConv1DTranspose,
+    keras.layers.Conv2DTranspose: QConv2DTranspose,
+    keras.layers.DepthwiseConv1D: QDepthwiseConv1D,
     keras.layers.DepthwiseConv2D: QDepthwiseConv2D,
     keras.layers.Dense: QDense,
     QConv2DBatchnorm: QConv2DBatchnorm,
@@ -195,21 +222,22 @@ QUANTIZED_CLASS = {
     QDenseBatchnorm: QDenseBatchnorm,
 }
 TREATMENTS: dict[type, LayerTreatment] = {
-    **{kind: LayerTreatment(LINEAR_FIELDS, _apply_linear) for kind in QUANTIZED_CLASS},
-    keras.layers.BatchNormalization: LayerTreatment(BATCHNORM_FIELDS, _apply_batchnorm),
-    keras.layers.Add: LayerTreatment(("output",), _apply_add),
-    keras.layers.AveragePooling2D: LayerTreatment((), _apply_average_pooling),
-    keras.layers.GlobalAveragePooling2D: LayerTreatment(("output",), _apply_global_average_pooling),
+    **{kind: LayerTreatment(LINEAR_FIELDS, _apply_linear, fuses=True) for kind in QUANTIZED_CLASS},
+    keras.layers.BatchNormalization: LayerTreatment(BATCHNORM_FIELDS, _apply_batchnorm, fuses=True),
+    **{kind: LayerTreatment(("output",), _apply_merge, fuses=True) for kind in MERGES},
+    keras.layers.Concatenate: LayerTreatment((), apply_concatenation),
+    **{kind: LayerTreatment((), _apply_average_pooling) for kind in AVERAGE_POOLING},
+    **{kind: LayerTreatment(("output",), _apply_global_average_pooling) for kind in GLOBAL_AVERAGE_POOLING},
 }
 
 
 def _activation_of(rewrite, node: Node):
-    """Returns the fused activation's name, the node whose output the layer gives, and an activation left over."""
+    """Returns the fused activation, the node whose output the layer gives, and an activation left over."""
     own = node.operation.activation
     if own is not None and own is not keras.activations.linear:
         if fused_bounds(own) is None:
             return None, node, own
-        return own.__name__, node, None
+        return own, node, None
     fused, last = rewrite.fuse_activation(node)
     return fused, last, None
 
@@ -231,7 +259,8 @@ def _describe(plan: LayerPlan, layer, last: Node, node: Node) -> None:
     weights = getattr(layer, "kernel_quantizer", None)
     if weights is not None:
         plan.weight_bits = weights.bitwidth
-        plan.weight_scale = weights.scale_kind + ("/channel" if weights.per_channel else "")
+        kind = "" if weights.kind == "uniform" else f"{weights.kind} "
+        plan.weight_scale = kind + weights.scale_kind + ("/channel" if weights.per_channel else "")
         plan.buffer_bits = layer.buffer_bitwidth
         if getattr(layer, "use_bias", True) or layer.folded_weights()[1] is not None:
             plan.bias_bits = layer.bias_quantizer.mantissa_bitwidth

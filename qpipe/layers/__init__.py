@@ -1,23 +1,55 @@
 """Quantized layers; importing this package makes saved models that hold them loadable."""
 
+from qpipe.layers.activations import CappedReLU
 from qpipe.layers.batch_normalization import QuantizedBatchNormalization
-from qpipe.layers.boundary import Dequantize, Quantize
-from qpipe.layers.convolution import QConv2D, QDense, QDepthwiseConv2D
+from qpipe.layers.boundary import Dequantize, Quantize, Requantize
+from qpipe.layers.clamp import QClamp
+from qpipe.layers.convolution import (
+    QConv1D,
+    QConv1DTranspose,
+    QConv2D,
+    QConv2DTranspose,
+    QDense,
+    QDepthwiseConv1D,
+    QDepthwiseConv2D,
+)
+from qpipe.layers.elementwise import ElementwiseFunction
 from qpipe.layers.folded import QConv2DBatchnorm, QDenseBatchnorm, QDepthwiseConv2DBatchnorm
-from qpipe.layers.merge import QAdd
-from qpipe.layers.pooling import QAveragePooling2D, QGlobalAveragePooling2D
+from qpipe.layers.lookup import QActivation
+from qpipe.layers.merge import QAdd, QMultiply, QSubtract
+from qpipe.layers.pooling import (
+    QAveragePooling1D,
+    QAveragePooling2D,
+    QGlobalAveragePooling1D,
+    QGlobalAveragePooling2D,
+)
+from qpipe.layers.softmax import QSoftmax
 
 __all__ = [
+    "CappedReLU",
     "Dequantize",
+    "ElementwiseFunction",
+    "QActivation",
     "QAdd",
+    "QAveragePooling1D",
     "QAveragePooling2D",
+    "QClamp",
+    "QConv1D",
+    "QConv1DTranspose",
     "QConv2D",
     "QConv2DBatchnorm",
+    "QConv2DTranspose",
     "QDense",
     "QDenseBatchnorm",
+    "QDepthwiseConv1D",
     "QDepthwiseConv2D",
     "QDepthwiseConv2DBatchnorm",
+    "QGlobalAveragePooling1D",
     "QGlobalAveragePooling2D",
+    "QMultiply",
+    "QSoftmax",
+    "QSubtract",
     "Quantize",
     "QuantizedBatchNormalization",
+    "Requantize",
 ]

@@ -6,14 +6,19 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
-from qpipe.layers.activations import fused_bounds
+from qpipe.layers.activations import activation_name, fused_bounds
 from qpipe.quantizers import AlignedWeightQuantizer
+from qpipe.quantizers.backend import read_now
 from qpipe.quantizers.observation import Arithmetic, current_observation
 from qpipe.quantizers.serialization import restore, serialize
 
 _Layer: Any = keras.layers.Layer if TYPE_CHECKING else object
+
+
+EXACT_IN_FLOAT32 = 2.0**24
 
 
 class IntegerWeights(NamedTuple):
@@ -36,7 +41,8 @@ class QuantizedLinear(_Layer):
     In training the layer works on real values that lie on the quantizers' grids. At inference, once it is
     connected (`input_quantizer` is the quantizer of the tensor that it receives), it works on integers, held
     exactly in float32: acc = op(q_x - z_x, q_w) + q_b, saturated to `buffer_bitwidth`; then one
-    multiplication by float32(s_x * s_w) / s_y, one rounding, one clamp.
+    multiplication by float32(s_x * s_w) / s_y, one rounding, one clamp. Without an output quantizer the accumulator
+    becomes real values, which may only be an output of the model.
 
     Args:
         kernel_quantizer: `WeightQuantizer` or None.
@@ -67,11 +73,11 @@ class QuantizedLinear(_Layer):
         if bias_quantizer is None and self.input_quantizer is not None:
             bias_quantizer = AlignedWeightQuantizer(buffer_bitwidth=buffer_bitwidth)
         self.bias_quantizer = bias_quantizer
-        self._bounds = fused_bounds(getattr(self, "activation", None))
-        if self._bounds is None and self.output_quantizer is not None:
+        self.bounds = fused_bounds(getattr(self, "activation", None))
+        if self.bounds is None and self.output_quantizer is not None:
             raise ValueError(
-                f"{self.name}: activation {self.activation.__name__!r} can't be fused with an output quantizer; "
-                "allowed: 'linear', 'relu', 'relu6' (make the activation a layer of its own)"
+                f"{self.name}: activation {activation_name(self.activation)!r} can't be fused with an output "
+                "quantizer; allowed: 'linear', 'relu', 'relu6', a CappedReLU (make the activation a layer of its own)"
             )
 
     def build(self, input_shape):
@@ -100,12 +106,9 @@ class QuantizedLinear(_Layer):
             training: as in `call`.
             correction: factor per channel between product and bias, real values only.
         """
-        kernel, bias = weights
         if self._connected and runs_on_integers(training):
-            integers = self.integer_weights(kernel, bias)
-            kernel, bias = integers.kernel, integers.bias
-        else:
-            kernel, bias = self._weights_on_grid(kernel, bias)
+            return self._accumulate_integers(x, self.integer_weights(*weights))
+        kernel, bias = self._weights_on_grid(weights[0], weights[1], training)
         y = self.linear_op(x, kernel)
         if correction is not None:
             y = y * correction
@@ -114,15 +117,17 @@ class QuantizedLinear(_Layer):
     def finish(self, y, training):
         """Applies activation and output quantizer to what `accumulate` returned."""
         if self._connected and runs_on_integers(training):
-            multiplier = self.accumulator_scale() / self.output_quantizer.scale
-            return self.output_quantizer.requantize(self._saturate(y), multiplier, self._bounds)
+            scale = self.accumulator_scale()
+            if self.output_quantizer is None:
+                return self.activation(y * scale)
+            return self.output_quantizer.requantize(y, scale / self.output_quantizer.scale, self.bounds)
         if self.output_quantizer is not None:
-            return self.output_quantizer.real(y, self._bounds, training)
+            return self.output_quantizer.real(y, self.bounds, training)
         return self.activation(y)
 
     def weight_scale(self, kernel, bias):
         """Returns the kernel's scale, raised where a bias would not fit into the buffer otherwise."""
-        return self.kernel_quantizer.scale_of(kernel, self._smallest_scale(bias))
+        return self.kernel_quantizer.scale_of(kernel, *self._demands_of(bias))
 
     def accumulator_scale(self, kernel=None, bias=None):
         """Returns s_x * s_w as a vector, one entry per channel or one in all."""
@@ -151,7 +156,21 @@ class QuantizedLinear(_Layer):
     def fix_scales(self) -> None:
         """Stores the kernel's scale; it does not follow the weights any more."""
         kernel, bias = self.folded_weights()
-        self.kernel_quantizer.fix(kernel, self._smallest_scale(bias))
+        self.kernel_quantizer.fix(kernel, *self._demands_of(bias if self._input_is_calibrated() else None))
+
+    def raised_channels(self):
+        """Returns for each output channel whether the kernel's scale was raised for its bias: bool (channels,)."""
+        kernel, bias = self.folded_weights()
+        smallest, relative = self._demands_of(bias)
+        if smallest is None:
+            return np.zeros(math.prod(self.kernel_quantizer.scale.shape), bool)
+        return self.kernel_quantizer.raised_channels(kernel, smallest, relative)
+
+    def require_bias_fits(self) -> None:
+        """Raises a QuantizationError if the bias does not fit into the accumulator; the input must be calibrated."""
+        bias = self.folded_weights()[1]
+        if bias is not None and self.input_quantizer is not None and self.kernel_quantizer is not None:
+            self.bias_quantizer.require_fit(bias, self.accumulator_scale(), self.name)
 
     def save_own_variables(self, store):
         """Saves every variable of the layer; Keras' convolutions would save kernel and bias alone."""
@@ -172,14 +191,20 @@ class QuantizedLinear(_Layer):
 
     @property
     def _connected(self) -> bool:
-        return None not in (self.input_quantizer, self.kernel_quantizer, self.output_quantizer)
+        return None not in (self.input_quantizer, self.kernel_quantizer)
 
-    def _smallest_scale(self, bias):
+    def _demands_of(self, bias):
+        """What a bias asks of each channel's scale: the smallest at which it fits, and |bias| / input scale."""
         if bias is None or self.input_quantizer is None:
-            return None
-        return self.bias_quantizer.smallest_weight_scale(bias, self.input_quantizer.scale)
+            return None, None
+        input_scale = ops.stop_gradient(ops.convert_to_tensor(self.input_quantizer.scale))
+        smallest = self.bias_quantizer.smallest_weight_scale(bias, input_scale)
+        return smallest, ops.abs(bias) / input_scale
 
-    def _weights_on_grid(self, kernel, bias):
+    def _input_is_calibrated(self) -> bool:
+        return self.input_quantizer is not None and bool(read_now(self.input_quantizer.calibrated))
+
+    def _weights_on_grid(self, kernel, bias, training):
         """Returns the real kernel and bias that the quantizers allow."""
         observation = current_observation()
         arithmetic = None if observation is None else observation.arithmetic
@@ -189,14 +214,41 @@ class QuantizedLinear(_Layer):
         input_scale_is_known = self.input_quantizer is not None and arithmetic is not Arithmetic.weights
         if bias is not None and input_scale_is_known:
             bias = self.bias_quantizer.call(bias, ops.reshape(scale, (-1,)) * self.input_quantizer.scale)
-        return self.kernel_quantizer.fake(kernel, scale), bias
+        return self.kernel_quantizer.fake(kernel, scale, training), bias
 
-    def _saturate(self, accumulator):
-        """Saturates to the buffer, where the products alone can leave it."""
-        worst = (
-            self.products_per_output * self.input_quantizer.largest_magnitude * self.kernel_quantizer.integers.highest
-        )
+    def _accumulate_integers(self, x, weights: IntegerWeights):
+        """Returns the saturated accumulator as float32, rounded once where it has more than 24 bits.
+
+        Sums of products below 2^24 are exact in float32. Where they could be larger for some weights, these very
+        weights decide; larger sums are computed in float64, exactly below 2^53.
+        """
+
+        def accumulate(dtype):
+            y = self.linear_op(ops.cast(x, dtype), ops.cast(weights.kernel, dtype))
+            y = y if weights.bias is None else y + ops.cast(weights.bias, dtype)
+            return ops.cast(self._saturate(y, weights.bias), "float32")
+
+        if self._largest_sum() < EXACT_IN_FLOAT32:
+            return accumulate("float32")
+        rank = len(weights.kernel.shape)
+        axes = [axis for axis in range(rank) if axis - rank not in self.channel_axes]
+        worst = ops.max(ops.sum(ops.abs(weights.kernel), axis=axes)) * float(self.input_quantizer.largest_magnitude)
+        return ops.cond(worst < EXACT_IN_FLOAT32, lambda: accumulate("float32"), lambda: accumulate("float64"))
+
+    def _largest_sum(self) -> int:
+        """Largest magnitude of a sum of products, whatever the weights."""
+        largest = self.input_quantizer.largest_magnitude * self.kernel_quantizer.integers.highest
+        return self.products_per_output * largest
+
+    def _saturate(self, accumulator, bias):
+        """Saturates to the buffer, where products and bias can leave it."""
         limit = 2 ** (self.buffer_bitwidth - 1)
-        if worst < limit and self.buffer_bitwidth >= 32:
+
+        def clip():
+            return ops.clip(accumulator, -float(limit), float(limit - 1))
+
+        if self._largest_sum() >= limit:
+            return clip()
+        if bias is None:
             return accumulator
-        return ops.clip(accumulator, -float(limit), float(limit - 1))
+        return ops.cond(ops.max(ops.abs(bias)) < float(limit - self._largest_sum()), lambda: accumulator, clip)

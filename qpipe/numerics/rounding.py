@@ -2,16 +2,66 @@
 
 from __future__ import annotations
 
-from keras import ops
+import numpy as np
+
+from qpipe.numerics.array_module import array_module
 
 
 def round_half_even(x):
-    """Rounds to the nearest integer, ties to even: the rule everywhere but in average pooling."""
-    return ops.round(x)
+    """Rounds to the nearest integer, ties to even: the rule everywhere but in average pooling.
+
+    Args:
+        x: floating-point NumPy array or number, or a Keras tensor; any shape.
+
+    Returns:
+        Whole numbers of the type and shape of `x`.
+    """
+    return array_module(x).round(x)
 
 
 def round_half_away(x):
-    """Rounds to the nearest integer, ties away from zero: average pooling, because the targets do so."""
-    magnitude = ops.abs(x)
-    whole = ops.floor(magnitude)
-    return ops.sign(x) * ops.where(magnitude - whole >= 0.5, whole + 1.0, whole)
+    """Rounds to the nearest integer, ties away from zero: average pooling, because the targets do so.
+
+    Args:
+        x: floating-point NumPy array or number, or a Keras tensor; any shape.
+
+    Returns:
+        Whole numbers of the type and shape of `x`.
+    """
+    module = array_module(x)
+    magnitude = module.abs(x)
+    whole = module.floor(magnitude)
+    return module.sign(x) * module.where(magnitude - whole >= 0.5, whole + 1.0, whole)
+
+
+def shift_right_half_even(integers: np.ndarray, bits: int | np.ndarray) -> np.ndarray:
+    """Divides integers by 2^bits and rounds to the nearest integer, ties to even; exact, in int64.
+
+    Args:
+        integers: int64, any shape.
+        bits: non-negative, of any size; broadcasts against `integers`.
+
+    Returns:
+        int64 array of the shape to which both broadcast.
+    """
+    bits = np.asarray(bits, np.int64)
+    shift = np.minimum(bits, 63)
+    floor = np.right_shift(integers, shift)
+    remainder = integers - np.left_shift(floor, shift)
+    half = np.left_shift(np.int64(1), np.maximum(shift - 1, 0))
+    up = (remainder > half) | ((remainder == half) & (shift > 0) & (floor & 1 == 1))
+    return np.where(bits > 63, 0, floor + up)
+
+
+def divide_half_away(total, count):
+    """Divides whole numbers and rounds to the nearest, ties away from zero, without leaving the integers.
+
+    Args:
+        total: integer NumPy array or Keras tensor; 2 |total| + count must fit its type.
+        count: positive integers that broadcast against `total`.
+
+    Returns:
+        Integers of the shape to which both broadcast.
+    """
+    module = array_module(total, count)
+    return module.sign(total) * module.floor_divide(2 * module.abs(total) + count, 2 * count)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
-from qpipe.numerics import round_half_even
+from qpipe.errors import QuantizationError
+from qpipe.numerics import round_half_even, scale_for_maximum
 from qpipe.quantizers.fake_quantization import fake_quantize
+
+ROOM_FOR_ROUNDING = 2.0**-20
+"""Share of a wide buffer that a raised scale leaves free, so that rounding in float32 can't leave the buffer."""
+
+SEARCHED_BITS = 27
+"""Bits of a mantissa that decide about its shift."""
 
 
 @keras.saving.register_keras_serializable("qpipe")
@@ -15,6 +23,10 @@ class AlignedWeightQuantizer(keras.layers.Layer):
 
     The bias becomes a mantissa of `bitwidth` bits, shifted left by the smallest k >= 0 (one for the tensor)
     with which it sits on the accumulator's scale without saturating, as far as the buffer allows.
+
+    The mantissa is the float32 quotient of bias and scale, rounded. Beyond 2^24 such a quotient is a whole number
+    already, so that the float32 tensors of the simulation hold the very integers that `int64` returns, whatever
+    the width of the buffer; the largest one of 32 bits is then 2^31 - 2^7.
 
     Args:
         bitwidth: width of the mantissa, at most `buffer_bitwidth`; None takes `buffer_bitwidth` (k is 0).
@@ -40,44 +52,83 @@ class AlignedWeightQuantizer(keras.layers.Layer):
 
     @property
     def highest(self) -> int:
-        """Largest mantissa, as far as float32 holds it."""
-        return _highest_in_float32(self.mantissa_bitwidth)
+        """Largest mantissa of those that float32 holds."""
+        bits = self.mantissa_bitwidth - 1
+        return 2**bits - 2 ** max(0, bits - 24)
+
+    @property
+    def largest_integer(self) -> int:
+        """Largest integer on the accumulator's scale: the largest mantissa, shifted as far as the buffer allows."""
+        return self.highest * 2**self._largest_shift
 
     def smallest_weight_scale(self, bias, input_scale):
         """Returns the weight scale below which `bias` would not fit into the buffer, of the shape of `bias`."""
-        return ops.abs(bias) / (input_scale * self._buffer_highest)
+        room = 1.0 - ROOM_FOR_ROUNDING if self.mantissa_bitwidth > 20 else 1.0
+        return ops.abs(bias) / (input_scale * (self.largest_integer * room))
 
     def call(self, bias, accumulator_scale):
         step = self._step(bias, accumulator_scale)
-        highest = self._highest_mantissa(step)
-        return fake_quantize(bias, accumulator_scale * step, -highest, highest)
+        return fake_quantize(bias, accumulator_scale * step, -float(self.highest), float(self.highest))
 
     def integer(self, bias, accumulator_scale):
         """Returns `bias` in units of the accumulator's scale, as a float32 tensor of integers."""
         step = self._step(bias, accumulator_scale)
-        highest = self._highest_mantissa(step)
-        return ops.clip(round_half_even(bias / (accumulator_scale * step)), -highest, highest) * step
+        mantissa = round_half_even(ops.convert_to_tensor(bias) / (accumulator_scale * step))
+        return ops.clip(mantissa, -float(self.highest), float(self.highest)) * step
+
+    def int64(self, bias, accumulator_scale) -> np.ndarray:
+        """Returns what `integer` returns as NumPy int64."""
+        return ops.convert_to_numpy(self.integer(bias, accumulator_scale)).astype(np.int64)
+
+    def require_fit(self, bias, accumulator_scale, layer: str) -> None:
+        """Checks that every entry of `bias` fits into the buffer.
+
+        Args:
+            bias: float values, one per channel.
+            accumulator_scale: as in `call`.
+            layer: name of the layer, for the message.
+
+        Raises:
+            QuantizationError: naming the layer, the channel, its bias and the width that it needs; the first
+                entry that is not finite, else the one that needs the most.
+        """
+        bias = np.asarray(ops.convert_to_numpy(bias), np.float64).reshape(-1)
+        if not np.isfinite(bias).all():
+            channel = int(np.argmin(np.isfinite(bias)))
+            raise QuantizationError(
+                f"{layer}: the bias of channel {channel} is {bias[channel]}, which no accumulator holds; "
+                "allowed: finite numbers"
+            )
+        scale = np.broadcast_to(np.asarray(ops.convert_to_numpy(accumulator_scale), np.float64).reshape(-1), bias.shape)
+        steps = np.abs(bias) / scale
+        allowed = max(self.largest_integer + 0.5 * 2**self._largest_shift, self.largest_integer * (1.0 + 2.0**-22))
+        if (steps <= allowed).all():
+            return
+        channel = int(np.argmax(steps))
+        needed = int(np.ceil(steps[channel])).bit_length() + 1
+        raise QuantizationError(
+            f"{layer}: the bias {bias[channel]:.6g} of channel {channel} is {steps[channel]:.6g} steps of the "
+            f"accumulator's scale {scale[channel]:.3g}; it needs buffer_bitwidth={needed}, received {self.described}"
+        )
+
+    @property
+    def described(self) -> str:
+        """The widths, as the end of a message."""
+        narrow = "" if self._largest_shift == 0 else f" with a bias of {self.mantissa_bitwidth} bits"
+        return f"{self.buffer_bitwidth}{narrow}"
 
     def get_config(self):
         return super().get_config() | {"bitwidth": self.bitwidth, "buffer_bitwidth": self.buffer_bitwidth}
 
+    @property
+    def _largest_shift(self) -> int:
+        return self.buffer_bitwidth - self.mantissa_bitwidth
+
     def _step(self, bias, accumulator_scale):
         """2^k: the weight of the mantissa's last bit, in units of the accumulator's scale."""
-        if self.mantissa_bitwidth == self.buffer_bitwidth:
+        if self._largest_shift == 0:
             return 1.0
-        needed = ops.max(ops.abs(ops.stop_gradient(bias)) / accumulator_scale) / float(self.highest)
-        largest = float(self.buffer_bitwidth - self.mantissa_bitwidth)
-        return ops.power(2.0, ops.clip(ops.ceil(ops.log2(ops.maximum(needed, 1e-30))), 0.0, largest))
-
-    def _highest_mantissa(self, step):
-        """Largest mantissa that stays inside the buffer when it is shifted."""
-        return ops.minimum(float(self.highest), ops.floor(self._buffer_highest / step))
-
-    @property
-    def _buffer_highest(self) -> float:
-        return float(_highest_in_float32(self.buffer_bitwidth))
-
-
-def _highest_in_float32(bitwidth: int) -> int:
-    """Largest integer of `bitwidth` bits that float32, with its 24 significant bits, holds exactly."""
-    return 2 ** (bitwidth - 1) - 2 ** max(0, bitwidth - 1 - 24)
+        largest = ops.max(ops.abs(ops.stop_gradient(ops.convert_to_tensor(bias))) / accumulator_scale)
+        beyond = max(0, self.highest.bit_length() - SEARCHED_BITS)
+        step = scale_for_maximum(largest * 2.0**-beyond, self.highest >> beyond, power_of_two=True)
+        return ops.clip(step, 1.0, 2.0**self._largest_shift)

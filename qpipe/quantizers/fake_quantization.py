@@ -5,7 +5,7 @@ from __future__ import annotations
 from keras import ops
 
 from qpipe.numerics import round_half_even
-from qpipe.quantizers.backend import as_tensor
+from qpipe.quantizers.backend import as_tensor, clip
 
 
 def fake_quantize(x, scale, lowest, highest):
@@ -17,8 +17,8 @@ def fake_quantize(x, scale, lowest, highest):
     Args:
         x: float tensor.
         scale: positive float tensor that broadcasts against `x`.
-        lowest: smallest integer, relative to the zero point.
-        highest: largest integer, relative to the zero point.
+        lowest: smallest integer, relative to the zero point; a scalar.
+        highest: largest integer, relative to the zero point; a scalar.
 
     Returns:
         Tensor of the shape of `x`.
@@ -29,7 +29,7 @@ def fake_quantize(x, scale, lowest, highest):
 @ops.custom_gradient
 def _fake_quantize(x, scale, lowest, highest):
     rounded = round_half_even(x / scale)
-    integers = ops.clip(rounded, lowest, highest)
+    integers = clip(rounded, lowest, highest)
 
     def gradient(upstream):
         inside = ops.cast(ops.equal(rounded, integers), upstream.dtype)

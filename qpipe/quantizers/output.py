@@ -5,14 +5,25 @@ from __future__ import annotations
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from qpipe.errors import QuantizationError
-from qpipe.numerics import affine_parameters, integer_range, round_half_even, scale_for_maximum
-from qpipe.quantizers.arguments import one_of
+from qpipe.numerics import (
+    QuantizedFormat,
+    affine_parameters,
+    integer_range,
+    round_half_even,
+    scale_for_maximum,
+    storage_offset,
+)
+from qpipe.quantizers.arguments import one_of, whole_number
 from qpipe.quantizers.backend import read_now
 from qpipe.quantizers.fake_quantization import fake_quantize
+from qpipe.quantizers.group_range import GroupRange, TrackedRange
+from qpipe.quantizers.learned_step import learned_fake_quantize, learned_scale
 from qpipe.quantizers.observation import Arithmetic, current_observation
+from qpipe.quantizers.stochastic_rounding import stochastic_fake_quantize
 
 UNBOUNDED = (-math.inf, math.inf)
 
@@ -23,6 +34,7 @@ class OutputQuantizer(keras.layers.Layer):
 
     The range comes from calibration (`set_range`), or is tracked while training: the first batch sets it,
     later ones move it with `momentum`, until `ema_freeze_delay` training steps are over or `fix` is called.
+    Where several layers produce the tensor (members of a Concatenate), the range of a step is the union of theirs.
 
     Args:
         bitwidth: 2 to 16.
@@ -33,13 +45,21 @@ class OutputQuantizer(keras.layers.Layer):
         momentum: of the moving range while training.
         ema_freeze_delay: training steps after which the range stays as it is; None tracks to the end.
         fixed: whether the range stays as it is.
+        members: how many layers quantize their output with this quantizer, each once in a training step.
+        rounding: `nearest`, or `stochastic` while training.
+        learned_step: whether training learns the scale (LSQ, arXiv 1902.08153) instead of tracking the range; the
+            zero point stays as calibrated.
+        seed: of stochastic rounding; None draws one from Keras' global seed.
 
     Call arguments:
         x: float tensor.
-        training: whether the range is tracked.
+        training: whether the range is tracked, rounding may be stochastic, and a learned step learns.
 
     Returns:
         Tensor of the shape of `x`, on the quantizer's grid.
+
+    Raises:
+        ValueError: for an argument that is unknown, out of range, or can't be combined with the others.
     """
 
     def __init__(
@@ -52,10 +72,14 @@ class OutputQuantizer(keras.layers.Layer):
         momentum: float = 0.99,
         ema_freeze_delay: int | None = None,
         fixed: bool = False,
+        members: int = 1,
+        rounding: str = "nearest",
+        learned_step: bool = False,
+        seed: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.bitwidth = bitwidth
+        self.bitwidth = whole_number("bitwidth", bitwidth, 2, 16)
         self.symmetric = symmetric
         self.range = one_of("range", range, ("minmax", "ema", "percentile", "mse"))
         self.scale_kind = one_of("scale", scale, ("float", "power_of_two"))
@@ -63,15 +87,30 @@ class OutputQuantizer(keras.layers.Layer):
         self.momentum = momentum
         self.ema_freeze_delay = ema_freeze_delay
         self.fixed = fixed
+        self.members = whole_number("members", members, 1)
+        self.rounding = one_of("rounding", rounding, ("nearest", "stochastic"))
+        self.learned_step = learned_step
+        self.seed = seed
+        self._refuse_what_does_not_combine()
         self.known_frozen: bool | None = None
         self.integers = integer_range(bitwidth, signed=symmetric and signed)
         self.low = self._state("low", 0.0)
         self.high = self._state("high", 0.0)
-        self.scale = self._state("scale", 1.0)
+        self.stored_scale = self._state("scale", 1.0)
         self.zero_point = self._state("zero_point", 0.0)
         self.calibrated = self._state("calibrated", False, "bool")
         self.steps = self._state("steps", 0, "int64")
+        self.log_step = self._state("log_step", 0.0, trainable=True) if learned_step else None
+        self._group = GroupRange(self._state) if members > 1 else None
+        self._random = keras.random.SeedGenerator(seed) if rounding == "stochastic" else None
         self.built = True
+
+    @property
+    def scale(self):
+        """The present scale, a float32 scalar: the stored one, or the learned one."""
+        if self.log_step is None:
+            return self.stored_scale
+        return learned_scale(self.stored_scale, self.log_step)
 
     def call(self, x, training=False):
         return self.real(x, UNBOUNDED, training)
@@ -89,8 +128,13 @@ class OutputQuantizer(keras.layers.Layer):
             x = _clamp(x, bounds)
             observation.seen.append((self, x, None))
             return x
+        if training and self.learned_step and not self.fixed:
+            return self._learn(_clamp(x, bounds))
         scale, zero_point = self._tracked_parameters(x, bounds) if training and not self.fixed else self.parameters()
-        return fake_quantize(x, scale, *self._limits(scale, zero_point, bounds))
+        lowest, highest = self._limits(scale, zero_point, bounds)
+        if training and self._random is not None:
+            return stochastic_fake_quantize(x, scale, lowest, highest, self._random)
+        return fake_quantize(x, scale, lowest, highest)
 
     def requantize(self, accumulator, multiplier, bounds=UNBOUNDED):
         """Brings an accumulator to this quantizer's integers, with one rounding.
@@ -113,7 +157,7 @@ class OutputQuantizer(keras.layers.Layer):
 
     def to_integers(self, x):
         """Returns the integers of real values, relative to the zero point, as a float32 tensor."""
-        return self.requantize(x / self.scale, 1.0)
+        return self.requantize(x, 1.0 / self.scale)
 
     def to_real(self, integers):
         """Returns the real values of integers that are relative to the zero point."""
@@ -124,6 +168,17 @@ class OutputQuantizer(keras.layers.Layer):
         self._require_calibration()
         return ops.convert_to_tensor(self.scale), ops.convert_to_tensor(self.zero_point)
 
+    def format(self) -> QuantizedFormat:
+        """Returns the integers' width, signedness, scale and zero point, in NumPy; an error if never calibrated."""
+        self._require_calibration()
+        signed = self.integers.lowest < 0
+        return QuantizedFormat(self.bitwidth, signed, np.array(self.scale, np.float32), int(self.zero_point))
+
+    @property
+    def storage_offset(self) -> int:
+        """What targets subtract to store an integer in a signed type: see `QuantizedFormat.storage_offset`."""
+        return storage_offset(self.bitwidth, signed=self.integers.lowest < 0)
+
     @property
     def largest_magnitude(self) -> int:
         """The largest |integer - zero point| that can occur, whatever the zero point."""
@@ -133,11 +188,60 @@ class OutputQuantizer(keras.layers.Layer):
         """Sets the range of real values that the integers cover, from calibration."""
         if not (math.isfinite(low) and math.isfinite(high)):
             raise QuantizationError(f"{self.name}: the range [{low}, {high}] is not finite")
+        if self._group is not None:
+            self._group.clear()
         self._assign(*(ops.convert_to_tensor(end, "float32") for end in (low, high)))
 
+    def set_parameters(self, scale: float, zero_point: int) -> None:
+        """Sets scale and zero point where the output's definition gives them (sigmoid: 2^-b and 0), and fixes them.
+
+        Args:
+            scale: positive; a power of two where the quantizer's scale is one.
+            zero_point: one of the quantizer's integers; 0 for a symmetric quantizer.
+
+        Raises:
+            QuantizationError: if they are not allowed.
+        """
+        if not (math.isfinite(scale) and scale > 0.0) or int(zero_point) != zero_point:
+            raise QuantizationError(f"{self.name}: scale {scale} and zero point {zero_point} are no scale and integer")
+        if self.scale_kind == "power_of_two" and math.frexp(scale)[0] != 0.5:
+            raise QuantizationError(f"{self.name}: the scale {scale} is no power of two, as this quantizer's has to be")
+        lowest, highest = (0, 0) if self.symmetric else self.integers
+        if not lowest <= zero_point <= highest:
+            raise QuantizationError(
+                f"{self.name}: the zero point {zero_point} is not allowed; give {lowest} to {highest}"
+            )
+        self._assign_parameters(ops.convert_to_tensor(scale, "float32"), ops.convert_to_tensor(zero_point, "float32"))
+        self.fix()
+
+    def join(self, signed: bool) -> None:
+        """Takes in a further layer that quantizes its output with this quantizer; before any calibration.
+
+        Args:
+            signed: whether the values of that layer can be negative.
+
+        Raises:
+            QuantizationError: if the range is set already.
+        """
+        if bool(read_now(self.calibrated)):
+            raise QuantizationError(f"{self.name}: no further layer can join a quantizer whose range is set")
+        self.members += 1
+        self.signed = self.signed or signed
+        self.integers = integer_range(self.bitwidth, signed=self.symmetric and self.signed)
+        if self._group is None:
+            self._group = GroupRange(self._state)
+
     def fix(self) -> None:
-        """Keeps the range as it is from now on."""
+        """Keeps the range as it is from now on; a learned scale is kept bit for bit."""
+        self.settle()
+        if self.log_step is not None:
+            self._assign_parameters(ops.convert_to_tensor(self.scale), ops.convert_to_tensor(self.zero_point))
         self.fixed = True
+
+    def settle(self) -> None:
+        """Folds the last training step of a group into its range, so that no step is pending."""
+        if self._group is not None and bool(read_now(self.calibrated)):
+            self._move_to(self._group.settle(self._tracked_range, self.momentum))
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -152,12 +256,21 @@ class OutputQuantizer(keras.layers.Layer):
             "momentum": self.momentum,
             "ema_freeze_delay": self.ema_freeze_delay,
             "fixed": self.fixed,
+            "members": self.members,
+            "rounding": self.rounding,
+            "learned_step": self.learned_step,
+            "seed": self.seed,
         }
 
-    def _state(self, name, value, dtype="float32"):
+    def _refuse_what_does_not_combine(self) -> None:
+        if self.learned_step:
+            one_of("scale with learned_step=True", self.scale_kind, ("float",))
+            one_of("rounding with learned_step=True", self.rounding, ("nearest",))
+
+    def _state(self, name, value, dtype="float32", trainable=False):
         initializer = keras.initializers.Constant(value) if dtype != "bool" else "zeros"
         return self.add_weight(
-            name=name, shape=(), initializer=initializer, dtype=dtype, trainable=False, autocast=False
+            name=name, shape=(), initializer=initializer, dtype=dtype, trainable=trainable, autocast=False
         )
 
     def _limits(self, scale, zero_point, bounds):
@@ -166,6 +279,8 @@ class OutputQuantizer(keras.layers.Layer):
         highest = self.integers.highest - zero_point
         if bounds[0] == 0.0:
             lowest = ops.maximum(lowest, 0.0)
+        elif math.isfinite(bounds[0]):
+            lowest = ops.maximum(lowest, round_half_even(bounds[0] / scale))
         if math.isfinite(bounds[1]):
             highest = ops.minimum(highest, round_half_even(bounds[1] / scale))
         return lowest, highest
@@ -193,9 +308,37 @@ class OutputQuantizer(keras.layers.Layer):
         x = ops.stop_gradient(x)
         low = ops.zeros(()) if bounds[0] == 0.0 else ops.minimum(ops.cast(ops.min(x), "float32"), 0.0)
         high = ops.clip(ops.cast(ops.max(x), "float32"), 0.0, bounds[1])
-        keep = ops.where(self.calibrated, self.momentum, 0.0)
-        self.steps.assign(self.steps + 1)
-        return self._assign(self.low * keep + low * (1.0 - keep), self.high * keep + high * (1.0 - keep))
+        if self._group is None:
+            keep = ops.where(self.calibrated, self.momentum, 0.0)
+            moved = (self.low * keep + low * (1.0 - keep), self.high * keep + high * (1.0 - keep))
+            return self._move_to(TrackedRange(*moved, self.steps + 1))
+        moved = self._group.see(
+            low,
+            high,
+            self._tracked_range,
+            members=self.members,
+            momentum=self.momentum,
+            calibrated=self.calibrated,
+            delay=self.ema_freeze_delay,
+        )
+        return self._move_to(moved)
+
+    @property
+    def _tracked_range(self) -> TrackedRange:
+        return TrackedRange(*(ops.convert_to_tensor(variable) for variable in (self.low, self.high, self.steps)))
+
+    def _move_to(self, tracked: TrackedRange):
+        self.steps.assign(tracked.steps)
+        return self._assign(tracked.low, tracked.high)
+
+    def _learn(self, x):
+        """Quantizes with the learned scale; N of the gradient's scale are the values of one sample."""
+        scale, zero_point = self.parameters()
+        values = ops.cast(ops.size(x), "float32") / ops.cast(ops.shape(x)[0], "float32")
+        gradient_scale = ops.rsqrt(values * float(self.integers.highest))
+        return learned_fake_quantize(
+            x, scale, self.integers.lowest - zero_point, self.integers.highest - zero_point, gradient_scale
+        )
 
     def _assign(self, low, high):
         power_of_two = self.scale_kind == "power_of_two"
@@ -207,7 +350,18 @@ class OutputQuantizer(keras.layers.Layer):
             scale, zero_point = affine_parameters(low, high, self.integers, power_of_two=power_of_two)
         self.low.assign(low)
         self.high.assign(high)
-        self.scale.assign(scale)
+        return self._store(scale, zero_point)
+
+    def _assign_parameters(self, scale, zero_point) -> None:
+        """Sets the parameters as they are, and the range that they cover."""
+        self.low.assign((self.integers.lowest - zero_point) * scale)
+        self.high.assign((self.integers.highest - zero_point) * scale)
+        self._store(scale, zero_point)
+
+    def _store(self, scale, zero_point):
+        self.stored_scale.assign(scale)
+        if self.log_step is not None:
+            self.log_step.assign(0.0)
         self.zero_point.assign(zero_point)
         self.calibrated.assign(True)
         return scale, zero_point

@@ -2,109 +2,223 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import keras
+import numpy as np
 from keras import ops
 
-from qpipe.numerics import integer_range, round_half_even, scale_for_maximum
-from qpipe.quantizers.arguments import one_of
-from qpipe.quantizers.fake_quantization import fake_quantize
+from qpipe.errors import QuantizationError
+from qpipe.numerics import scale_for_maximum
+from qpipe.quantizers.arguments import one_of, whole_number
+from qpipe.quantizers.learned_step import learned_fake_quantize, learned_scale
+from qpipe.quantizers.stochastic_rounding import stochastic_fake_quantize
+from qpipe.quantizers.weight_grids import (
+    BinaryGrid,
+    KernelAxes,
+    PowerOfTwoGrid,
+    TernaryGrid,
+    UniformGrid,
+    WeightGrid,
+)
 
-MSE_CANDIDATES = 40
-SMALLEST_MSE_SHARE = 0.3
+SMALLEST_LIVE_SCALE = 2.0**-100
+"""Kernels with a finer grid count as all zero: float32 could not hold their accumulator's scale."""
+
+
+class KindOfWeights(NamedTuple):
+    """Widths that a kind of weights can have, the one that it has by default, and its default scale."""
+
+    narrowest: int
+    widest: int
+    bitwidth: int
+    scale: str
+
+
+KINDS = {
+    "uniform": KindOfWeights(2, 16, 8, "float"),
+    "po2": KindOfWeights(2, 5, 4, "power_of_two"),
+    "ternary": KindOfWeights(2, 2, 2, "float"),
+    "binary": KindOfWeights(1, 1, 1, "float"),
+}
 
 
 @keras.saving.register_keras_serializable("qpipe")
 class WeightQuantizer(keras.layers.Layer):
-    """Quantizes a kernel to signed, narrow integers on one scale, or on one per output channel.
+    """Quantizes a kernel to signed integers on one scale, or on one per output channel.
 
     The scale follows the weights while `fixed` is false. `fix` stores it with the model; from then on it is
-    never derived again, neither in training nor on loading.
+    never derived again, neither in training nor on loading. With `learned_step` the stored scale is trained
+    after `release`.
 
     Args:
-        bitwidth: 2 to 16; integers are -(2^(b-1) - 1) ... 2^(b-1) - 1.
+        bitwidth: of the packed weights; None takes the kind's: `uniform` 8 (2 to 16), `po2` 4 (2 to 5),
+            `ternary` 2, `binary` 1.
         per_channel: one scale per output channel, else one for the tensor.
-        range: `max` takes the largest magnitude; `mse` the clipping that minimizes the squared error.
-        scale: `float`, or `power_of_two` for fixed point.
+        range: for `uniform`: `max` takes the largest magnitude, `mse` the clipping that minimizes the squared
+            error. Other kinds choose their own scale and take `max` only.
+        scale: `float`, or `power_of_two` for fixed point; None takes the kind's: `power_of_two` for `po2`, which
+            has no other, else `float`.
         channel_axes: axes of the kernel that make up an output channel: (-1,), depthwise (-2, -1).
         fixed: whether the stored scale is used as it is.
+        kind: `uniform` (-(2^(b-1) - 1) ... 2^(b-1) - 1), `po2` (0 and powers of two), `ternary` (-1, 0, 1) or
+            `binary` (-1, 1); see `qpipe.quantizers.weight_grids`.
+        rounding: `nearest`, or `stochastic` while training; `uniform` only.
+        learned_step: whether the scale is trained (LSQ, arXiv 1902.08153); `uniform` with float scales only.
+        learning: whether a learned step has left the scale that it started from.
+        seed: of stochastic rounding; None draws one from Keras' global seed.
 
     Call arguments:
         kernel: float tensor of the shape that `build` was given.
+        training: whether stochastic rounding applies and a learned step learns.
 
     Returns:
         Tensor of that shape, on the quantizer's grid.
+
+    Raises:
+        ValueError: for an argument that is unknown, or that the kind has no use for.
     """
 
     def __init__(
         self,
-        bitwidth: int = 8,
+        bitwidth: int | None = None,
         per_channel: bool = True,
         range: str = "max",
-        scale: str = "float",
+        scale: str | None = None,
         channel_axes=(-1,),
         fixed: bool = False,
+        kind: str = "uniform",
+        rounding: str = "nearest",
+        learned_step: bool = False,
+        learning: bool = False,
+        seed: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.bitwidth = bitwidth
+        self.kind = one_of("kind", kind, tuple(KINDS))
+        known = KINDS[kind]
+        self.bitwidth = whole_number(
+            f"bitwidth of kind={kind!r}",
+            known.bitwidth if bitwidth is None else bitwidth,
+            known.narrowest,
+            known.widest,
+        )
         self.per_channel = per_channel
         self.range = one_of("range", range, ("max", "mse"))
-        self.scale_kind = one_of("scale", scale, ("float", "power_of_two"))
+        self.scale_kind = one_of("scale", known.scale if scale is None else scale, ("float", "power_of_two"))
         self.channel_axes = tuple(channel_axes)
         self.fixed = fixed
-        self.integers = integer_range(bitwidth, narrow=True)
+        self.rounding = one_of("rounding", rounding, ("nearest", "stochastic"))
+        self.learned_step = learned_step
+        self.learning = learning
+        self.seed = seed
+        self._refuse_what_does_not_combine()
+        self.grid = self._make_grid()
+        self.integers = self.grid.integers
+        self._random = keras.random.SeedGenerator(seed) if rounding == "stochastic" else None
 
     def build(self, kernel_shape):
         """Creates the stored scale; `kernel_shape` is the shape of the kernel, e.g. (height, width, in, out)."""
-        kept = {axis % len(kernel_shape) for axis in self.channel_axes} if self.per_channel else set()
-        self._reduced_axes = tuple(axis for axis in range(len(kernel_shape)) if axis not in kept)
-        self.scale = self.add_weight(
-            name="scale",
-            shape=tuple(size if axis in kept else 1 for axis, size in enumerate(kernel_shape)),
-            initializer="ones",
-            trainable=False,
-            autocast=False,
-        )
+        rank = len(kernel_shape)
+        channel = {axis % rank for axis in self.channel_axes}
+        within = tuple(axis for axis in range(rank) if axis not in channel)
+        self._axes = KernelAxes(within if self.per_channel else tuple(range(rank)), within)
+        self._kernel_shape = tuple(kernel_shape)
+        shape = tuple(1 if axis in self._axes.of_scale else size for axis, size in enumerate(kernel_shape))
+        self.scale = self.add_weight(name="scale", shape=shape, initializer="ones", trainable=False, autocast=False)
+        if self.learned_step:
+            self.log_step = self.add_weight(
+                name="log_step", shape=shape, initializer="zeros", trainable=True, autocast=False
+            )
         self.built = True
 
-    def scale_of(self, kernel, smallest=None):
+    def scale_of(self, kernel, smallest=None, bias=None):
         """Returns the scale for `kernel`, shape as the kernel with 1 on every axis that shares a scale.
 
         Args:
             kernel: float tensor.
             smallest: lower bound of the scale for each output channel, shape (channels,), below which a bias on
-                the accumulator's scale would not fit.
+                the accumulator's scale would not fit. A scale that can't be raised (it is fixed; or the kind is
+                ternary or binary, whose scale is the weights' magnitude) stays as it is.
+            bias: magnitude of each channel's bias divided by the input's scale, shape (channels,): an all-zero
+                channel takes the scale on which this is its largest integer, 1 if the bias is 0 too.
         """
         if self.fixed:
             return ops.convert_to_tensor(self.scale)
-        kernel = ops.stop_gradient(kernel)
-        maximum = ops.max(ops.abs(kernel), axis=self._reduced_axes, keepdims=True)
-        if self.range == "mse":
-            maximum = self._least_squares_maximum(kernel, maximum)
-        if smallest is not None:
-            maximum = ops.maximum(maximum, self._per_kernel(ops.stop_gradient(smallest)) * self.integers.highest)
-        return self._scale_for(maximum)
+        if self.learning:
+            scale = learned_scale(self.scale, self.log_step)
+        else:
+            scale = self._derived_scale(ops.stop_gradient(ops.convert_to_tensor(kernel)), bias)
+        if smallest is None or not self.grid.scale_can_be_raised:
+            return scale
+        lowest = self._per_kernel(ops.stop_gradient(ops.convert_to_tensor(smallest)))
+        if self.scale_kind == "power_of_two":
+            lowest = ops.where(lowest > 0.0, scale_for_maximum(lowest, 1, power_of_two=True), 0.0)
+        return ops.maximum(scale, lowest)
 
-    def call(self, kernel):
-        return self.fake(kernel, self.scale_of(kernel))
+    def raised_channels(self, kernel, smallest, bias=None) -> np.ndarray:
+        """Returns for each output channel whether its scale was raised so that its bias fits: bool (channels,).
 
-    def fake(self, kernel, scale):
-        """Returns `kernel` on the grid of `scale`, with the straight-through gradient."""
-        lowest, highest = self.integers
-        return fake_quantize(kernel, scale, float(lowest), float(highest))
+        Args:
+            kernel: float values, as `scale_of` takes them.
+            smallest: lower bound of the scale of each channel.
+            bias: as in `scale_of`.
+        """
+        usual = ops.convert_to_numpy(self._derived_scale(ops.convert_to_tensor(kernel), bias))
+        actual = ops.convert_to_numpy(self.scale_of(kernel, smallest, bias))
+        smallest = np.asarray(ops.convert_to_numpy(smallest)).reshape(-1)
+        return (smallest > usual.reshape(-1)) & (actual.reshape(-1) > usual.reshape(-1))
+
+    def call(self, kernel, training=False):
+        return self.fake(kernel, self.scale_of(kernel), training)
+
+    def fake(self, kernel, scale, training=False):
+        """Returns `kernel` on the grid of `scale`, with the straight-through gradient.
+
+        Args:
+            kernel: float tensor.
+            scale: as `scale_of` gives it.
+            training: whether stochastic rounding applies and a learned step learns.
+
+        Raises:
+            QuantizationError: if a step is to be learned before a calibration gave it a start.
+        """
+        lowest, highest = (float(end) for end in self.integers)
+        if training and self.learned_step and not self.fixed:
+            if not self.learning:
+                raise QuantizationError(
+                    f"{self.name}: a learned step starts from a calibration; run it before training"
+                )
+            values = math.prod(self._kernel_shape) / math.prod(self.scale.shape)
+            return learned_fake_quantize(kernel, scale, lowest, highest, 1.0 / math.sqrt(values * highest))
+        if training and self._random is not None:
+            return stochastic_fake_quantize(kernel, scale, lowest, highest, self._random)
+        return self.grid.fake(kernel, scale, self._axes)
 
     def integer(self, kernel, scale):
         """Returns the integers of `kernel` on the grid of `scale`, as a float32 tensor."""
-        return ops.clip(round_half_even(kernel / scale), *self.integers)
+        return self.grid.integer(ops.convert_to_tensor(kernel), scale, self._axes)
 
-    def fix(self, kernel, smallest=None):
-        """Stores the scale of `kernel`; it stays as it is until `release`."""
+    @property
+    def integer_bitwidth(self) -> int:
+        """Bits that the integers themselves take, as opposed to their packed form: 16 for `po2` of 5 bits."""
+        return self.integers.highest.bit_length() + 1
+
+    def fix(self, kernel, smallest=None, bias=None):
+        """Stores the scale of `kernel`; it stays as it is until `release`.
+
+        A learned step is stored as it is, bit for bit; the arguments are those of `scale_of`.
+        """
         self.fixed = False
-        self.scale.assign(self.scale_of(kernel, smallest))
-        self.fixed = True
+        self.scale.assign(self.scale_of(kernel, smallest, bias))
+        if self.learned_step:
+            self.log_step.assign(ops.zeros_like(self.log_step))
+        self.fixed, self.learning = True, False
 
     def release(self):
-        """Lets the scale follow the kernel again."""
+        """Lets the scale follow the kernel again, or learn from where it is."""
+        self.learning = self.learning or (self.learned_step and self.fixed)
         self.fixed = False
 
     def get_config(self):
@@ -115,29 +229,49 @@ class WeightQuantizer(keras.layers.Layer):
             "scale": self.scale_kind,
             "channel_axes": list(self.channel_axes),
             "fixed": self.fixed,
+            "kind": self.kind,
+            "rounding": self.rounding,
+            "learned_step": self.learned_step,
+            "learning": self.learning,
+            "seed": self.seed,
         }
 
-    def _scale_for(self, maximum):
-        return scale_for_maximum(maximum, self.integers.highest, power_of_two=self.scale_kind == "power_of_two")
+    def _make_grid(self) -> WeightGrid:
+        power_of_two = self.scale_kind == "power_of_two"
+        if self.kind == "po2":
+            return PowerOfTwoGrid(self.bitwidth)
+        if self.kind == "ternary":
+            return TernaryGrid(power_of_two=power_of_two)
+        if self.kind == "binary":
+            return BinaryGrid(power_of_two=power_of_two)
+        return UniformGrid(self.bitwidth, least_squares=self.range == "mse", power_of_two=power_of_two)
+
+    def _refuse_what_does_not_combine(self) -> None:
+        if self.kind == "po2":
+            one_of("scale of kind='po2'", self.scale_kind, ("power_of_two",))
+        if self.kind != "uniform":
+            one_of(f"range of kind={self.kind!r}", self.range, ("max",))
+            one_of(f"rounding of kind={self.kind!r}", self.rounding, ("nearest",))
+        if not self.learned_step:
+            return
+        if self.kind != "uniform" or self.scale_kind != "float":
+            raise ValueError(
+                f"learned_step=True can't be combined with kind={self.kind!r} and scale={self.scale_kind!r}; "
+                "allowed: kind='uniform' with scale='float'"
+            )
+        one_of("rounding with learned_step=True", self.rounding, ("nearest",))
+
+    def _derived_scale(self, kernel, bias):
+        scale = self.grid.scale_of(kernel, self._axes)
+        if bias is None:
+            return scale
+        largest = ops.max(ops.abs(kernel), axis=self._axes.of_scale, keepdims=True)
+        bias = self._per_kernel(ops.stop_gradient(ops.convert_to_tensor(bias)))
+        of_bias = scale_for_maximum(bias, self.integers.highest, power_of_two=self.scale_kind == "power_of_two")
+        return ops.where(largest < SMALLEST_LIVE_SCALE * self.integers.highest, of_bias, scale)
 
     def _per_kernel(self, per_channel):
         """Brings one value per output channel to the shape of the scale."""
         if self.per_channel:
             return ops.reshape(per_channel, self.scale.shape)
-        return ops.max(per_channel)
-
-    def _least_squares_maximum(self, kernel, maximum):
-        """Searches the clipping maximum with the least squared error over shares of the largest magnitude."""
-
-        def try_share(step, best):
-            best_maximum, best_error = best
-            share = 1.0 - (1.0 - SMALLEST_MSE_SHARE) * ops.cast(step, "float32") / (MSE_CANDIDATES - 1)
-            candidate = maximum * share
-            scale = self._scale_for(candidate)
-            error = ops.square(self.integer(kernel, scale) * scale - kernel)
-            error = ops.sum(error, axis=self._reduced_axes, keepdims=True)
-            better = error < best_error
-            return ops.where(better, candidate, best_maximum), ops.where(better, error, best_error)
-
-        unknown = ops.full_like(maximum, float("inf"))
-        return ops.fori_loop(0, MSE_CANDIDATES, try_share, (maximum, unknown))[0]
+        return ops.reshape(ops.max(per_channel), self.scale.shape)

@@ -6,17 +6,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 
 from qpipe.graph.folding import FoldingPlan
 from qpipe.graph.layer_plan import LayerPlan, Treatment
 from qpipe.graph.quantization import QuantizationResult
+from qpipe.layers.inventory import quantized_linear_layers
 from qpipe.layers.linear import QuantizedLinear
+from qpipe.lowering.verification import Verification
 from qpipe.reports.accumulator import needed_accumulator_bits
 from qpipe.reports.costs import layer_cost
 from qpipe.reports.noise import LayerNoise
-
-EXACT_ACCUMULATOR_BITS = 25
-"""float32 holds every integer of 24 bits and a sign."""
 
 
 @dataclass
@@ -29,6 +29,10 @@ class LayerRow:
         saturated: values of the output that were cut off.
         values: values of the output that were looked at.
         needed_accumulator_bits: worst case.
+        observed_accumulator_bits: of the largest sum that the integer engine saw.
+        buffer_saturations: sums that the integer engine saturated to the buffer.
+        mismatch_rate: share of the output's integers in which simulation and integer engine differ.
+        largest_lsb: the largest such difference.
         parameters: kernel and folded bias.
         multiply_accumulates: for one sample.
     """
@@ -38,6 +42,10 @@ class LayerRow:
     saturated: int | None = None
     values: int | None = None
     needed_accumulator_bits: int | None = None
+    observed_accumulator_bits: int | None = None
+    buffer_saturations: int | None = None
+    mismatch_rate: float | None = None
+    largest_lsb: int | None = None
     parameters: int = 0
     multiply_accumulates: int = 0
 
@@ -73,7 +81,10 @@ class LayerReport:
 
 
 def layer_report(
-    result: QuantizationResult, folding: FoldingPlan, noise: dict[str, LayerNoise] | None = None
+    result: QuantizationResult,
+    folding: FoldingPlan,
+    noise: dict[str, LayerNoise] | None = None,
+    verification: Verification | None = None,
 ) -> LayerReport:
     """Makes the report of a quantized model.
 
@@ -81,19 +92,54 @@ def layer_report(
         result: the quantized model with its plans.
         folding: what was folded.
         noise: as `measure_noise` gives it; without it, as for a dry run, nothing that needs data is reported.
+        verification: as `verify_engine` gives it, where it was wanted.
     """
     rows = [_row(plan, result.model, noise) for plan in result.plans]
     notes = list(result.notes)
+    if verification is not None:
+        for row in rows:
+            _add_verification(row, verification)
     for row in rows:
-        needed, buffer = row.needed_accumulator_bits, row.plan.buffer_bits
-        if needed and buffer and needed > buffer:
-            notes.append(f"{row.plan.name} may need {needed} accumulator bits, and saturates at its {buffer}")
-        if needed and needed > EXACT_ACCUMULATOR_BITS:
-            notes.append(
-                f"{row.plan.name} may need {needed} accumulator bits; the Keras model holds sums in float32, exactly "
-                f"up to {EXACT_ACCUMULATOR_BITS}, and may round larger ones"
-            )
+        notes += _accumulator_notes(row)
+    if noise is not None:
+        notes += _raised_scales(result.model)
     return LayerReport(rows, result.rule_matches, folding.kept, notes)
+
+
+def _accumulator_notes(row: LayerRow) -> list[str]:
+    needed, buffer = row.needed_accumulator_bits, row.plan.buffer_bits
+    if row.buffer_saturations:
+        return [
+            f"{row.plan.name} saturated {row.buffer_saturations:,} sums at its buffer_bitwidth of {buffer}; "
+            f"it would need {row.observed_accumulator_bits} bits for the test samples, {needed} in the worst case"
+        ]
+    if needed and buffer and needed > buffer:
+        return [f"{row.plan.name} may need {needed} accumulator bits, and saturates at its {buffer}"]
+    return []
+
+
+def _raised_scales(model: keras.Model) -> list[str]:
+    """One sentence for each layer with weight scales that had to be raised until the channel's bias fits."""
+    sentences = []
+    for layer in quantized_linear_layers(model):
+        raised = np.flatnonzero(layer.raised_channels())
+        if len(raised):
+            channels = ", ".join(str(channel) for channel in raised[:5]) + (", ..." if len(raised) > 5 else "")
+            sentences.append(
+                f"{layer.name}: the weight scale of {len(raised)} channel(s) ({channels}) was raised, so that the bias "
+                f"fits into the accumulator's {layer.buffer_bitwidth} bits"
+            )
+    return sentences
+
+
+def _add_verification(row: LayerRow, verification: Verification) -> None:
+    if row.plan.name in verification.tensors:
+        compared = verification.tensors[row.plan.name]
+        row.mismatch_rate, row.largest_lsb = compared.mismatch_rate, compared.largest_lsb
+    if row.needed_accumulator_bits and row.plan.name in verification.notes:
+        notes = verification.notes[row.plan.name]
+        row.observed_accumulator_bits = notes.accumulator_bits
+        row.buffer_saturations = notes.buffer_saturations
 
 
 def _row(plan: LayerPlan, model: keras.Model, noise: dict[str, LayerNoise] | None) -> LayerRow:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from qpipe.graph.trace import trace
 from qpipe.layers.inventory import output_quantizers
 from qpipe.quantizers.observation import Arithmetic, observe
 
@@ -35,8 +36,8 @@ def measure_noise(model: keras.Model, samples: np.ndarray) -> dict[str, LayerNoi
         For each layer with an output quantizer: 10 * log10(sum of squares / sum of squared errors), None
         where one of them is 0, and the saturations.
     """
-    names: list[str] = []
-    layer_of = {id(quantizer): name for name, quantizer in output_quantizers(model).items()}
+    has_output = output_quantizers(model)
+    names = [node.name for node in trace(model).nodes if node.name in has_output]
 
     @tf.function(reduce_retracing=True)
     def compare(batch):
@@ -44,7 +45,6 @@ def measure_noise(model: keras.Model, samples: np.ndarray) -> dict[str, LayerNoi
             model(batch, training=False)
         with observe(Arithmetic.integer) as integer:
             model(batch, training=False)
-        names[:] = [layer_of[id(quantizer)] for quantizer, _, _ in integer.seen]
         rows = []
         for (_, real, _), (quantizer, integers, saturated) in zip(reference.seen, integer.seen, strict=True):
             error = quantizer.to_real(integers) - real

@@ -98,7 +98,8 @@ def _cells(row: LayerRow) -> dict[str, str]:
     if plan.treatment is Treatment.float:
         accumulator = ""
     elif row.needed_accumulator_bits:
-        accumulator = f"{row.needed_accumulator_bits}/{plan.buffer_bits}"
+        observed = f"{row.observed_accumulator_bits}/" if row.observed_accumulator_bits else ""
+        accumulator = f"{observed}{row.needed_accumulator_bits}/{plan.buffer_bits}"
     else:
         accumulator = str(plan.buffer_bits or "")
     return {

@@ -8,17 +8,22 @@ from qpipe.layers.inventory import freezing_parts, output_quantizers, quantized_
 
 
 def follow_data(model: keras.Model) -> None:
-    """Lets weight scales follow the weights, as quantization-aware training needs it after a calibration."""
+    """Lets weight scales follow the weights, or learn, as quantization-aware training needs it after a calibration."""
     for layer in quantized_linear_layers(model):
         layer.kernel_quantizer.release()
 
 
 def freeze(model: keras.Model) -> None:
-    """Stores weight scales and activation ranges with the model; they stay as they are from now on."""
-    for layer in quantized_linear_layers(model):
-        layer.fix_scales()
+    """Stores weight scales and activation ranges with the model; they stay as they are from now on.
+
+    Raises:
+        QuantizationError: if a bias does not fit into its accumulator.
+    """
     for quantizer in output_quantizers(model).values():
         quantizer.fix()
+    for layer in quantized_linear_layers(model):
+        layer.fix_scales()
+        layer.require_bias_fits()
 
 
 class FreezeByRetracing(keras.callbacks.Callback):
@@ -31,6 +36,7 @@ class FreezeByRetracing(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Counts the steps that are left until the freeze of each part."""
+        self._settle()
         self._left = {
             id(part): part.ema_freeze_delay - int(keras.ops.convert_to_numpy(part.steps)) for part in self._parts()
         }
@@ -45,6 +51,7 @@ class FreezeByRetracing(keras.callbacks.Callback):
         for part in due:
             part.known_frozen = True
         if due:
+            self._settle()
             self.model.make_train_function(force=True)
 
     def on_train_end(self, logs=None):
@@ -52,6 +59,11 @@ class FreezeByRetracing(keras.callbacks.Callback):
         for part in self._parts():
             part.known_frozen = None
         self.model.train_function = None
+
+    def _settle(self):
+        """Folds in the last step of ranges that several layers share, which would wait for the next step otherwise."""
+        for quantizer in output_quantizers(self.model).values():
+            quantizer.settle()
 
     def _parts(self):
         return freezing_parts(self.model)

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from qpipe.layers import Dequantize, QActivation, QSoftmax, Quantize, Requantize
+
 _PROBABILITIES = ("softmax", "sigmoid")
 _KEEP_VALUES = (
     keras.layers.Identity,
@@ -14,6 +16,9 @@ _KEEP_VALUES = (
     keras.layers.Flatten,
     keras.layers.Reshape,
     keras.layers.Permute,
+    Quantize,
+    Dequantize,
+    Requantize,
 )
 
 
@@ -37,6 +42,10 @@ def _is_probability(tensor: Any) -> bool:
     operation, tensor = _origin(tensor)
     if isinstance(operation, _KEEP_VALUES) or _is_linear_activation(operation):
         return _is_probability(_inputs_of(tensor)[0])
+    if isinstance(operation, QSoftmax):
+        return True
+    if isinstance(operation, QActivation):
+        return operation.function.name in _PROBABILITIES
     if isinstance(operation, keras.layers.Layer) and hasattr(operation, "activation"):
         return getattr(operation.activation, "__name__", "") in _PROBABILITIES
     return type(operation).__name__.lower() in _PROBABILITIES

@@ -78,6 +78,9 @@ def test_family_goes_through_a_dry_run(name):
     assert {node.name for node in graph.nodes} <= planned | absorbed
     assert [row.plan.name for row in report.rows if row.plan.treatment is Treatment.float and not row.plan.reason] == []
     assert report.quantized > 10
+    plans = [row.plan for row in report.rows]
+    assert all(plan.treatment is Treatment.keeps for plan in plans if plan.layer == "Concatenate")
+    assert not any(plan.layer.startswith("Separable") for plan in plans)
     normalizations = sum(isinstance(node.operation, keras.layers.BatchNormalization) for node in graph.nodes)
     assert len(folding.folds) + len(folding.kept) == normalizations
     assert result.model.output_shape == (None, 10)

@@ -3,6 +3,7 @@ import keras
 import numpy as np
 import pytest
 
+from qpipe.errors import QuantizationError
 from qpipe.layers import QuantizedBatchNormalization
 
 FINE = {"a_quantizer": {"bitwidth": 16, "per_channel": True}, "output_quantizer": {"bitwidth": 16}}
@@ -111,3 +112,51 @@ def test_a_narrow_buffer_saturates(ranged, rng):
     expected = np.clip(np.rint(np.clip(exact, -2048, 2047).astype("float32") * multiplier), lowest, highest)
     np.testing.assert_array_equal(layer(x), expected)
     assert np.abs(np.array(weights.bias)).max() <= 2047
+
+
+def test_without_the_quantizer_of_its_input_there_is_an_error():
+    with pytest.raises(QuantizationError, match="quantizer of its input is not known"):
+        QuantizedBatchNormalization(name="alone")(np.ones((2, 3), "float32"))
+
+
+@pytest.mark.parametrize("shape", [(None,), (None, 2, 3, 4, 5, 6)])
+def test_ranks_other_than_2_to_5_are_refused(shape):
+    with pytest.raises(ValueError, match=r"axes; allowed: 2 to 5"):
+        QuantizedBatchNormalization().build(shape)
+
+
+def test_arguments_of_older_versions_are_left_out_with_a_word(caplog):
+    QuantizedBatchNormalization(renorm=True, virtual_batch_size=8, fused=True, synchronized=False)
+    assert [record.args[0] for record in caplog.records] == ["renorm", "virtual_batch_size"]
+    QuantizedBatchNormalization(renorm=False, virtual_batch_size=None, fused=False)
+    assert len(caplog.records) == 2
+
+
+def test_synchronized_statistics_are_refused():
+    with pytest.raises(ValueError, match="synchronized"):
+        QuantizedBatchNormalization(synchronized=True)
+
+
+@pytest.mark.parametrize("axis", [-1, 3])
+def test_from_and_back_to_the_keras_layer(axis, rng):
+    plain = keras.layers.BatchNormalization(
+        axis=axis, momentum=0.7, epsilon=1e-2, scale=False, beta_regularizer="l2", name="norm"
+    )
+    plain.build((None, 4, 4, 3))
+    for variable in plain.weights:
+        variable.assign(rng.uniform(0.5, 1.5, 3))
+    quantized = QuantizedBatchNormalization.from_batch_normalization(plain, {"a_quantizer": {"bitwidth": 6}})
+    assert (quantized.name, quantized.momentum, quantized.kernel_quantizer.bitwidth) == ("norm", 0.7, 6)
+    back = quantized.to_batch_normalization()
+    assert back.get_config() == plain.get_config()
+    x = rng.normal(size=(5, 4, 4, 3)).astype("float32")
+    np.testing.assert_array_equal(back(x), plain(x))
+
+
+def test_without_an_output_quantizer_it_gives_real_values(ranged, rng):
+    layer = QuantizedBatchNormalization({"a_quantizer": {"bitwidth": 8}}, input_quantizer=ranged(-3.0, 3.0))
+    randomized(layer, (4, 6), rng)
+    x = rng.integers(-120, 120, (4, 6)).astype("float32")
+    weights = layer.integer_weights()
+    accumulator = x * np.array(weights.kernel) + np.array(weights.bias)
+    np.testing.assert_array_equal(layer(x), accumulator * np.array(layer.accumulator_scale()))

@@ -182,3 +182,81 @@ def test_saving_keeps_the_range_bit_for_bit(rng, tmp_path):
     for old, new in zip(state(quantizer), state(loaded), strict=True):
         np.testing.assert_array_equal(old, new)
     assert loaded.get_config() == quantizer.get_config()
+
+
+@pytest.mark.parametrize("first", [[0.0, 1.0], [-1.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+def test_no_value_of_a_range_means_unset(first):
+    """The first batch sets the range, whatever it is; the second moves it, also where the first was 0 or 1."""
+    quantizer = OutputQuantizer(momentum=0.75)
+    quantizer(np.array(first, "float32"), training=True)
+    low, high = min(first[0], 0.0), first[1]
+    assert [float(quantizer.low), float(quantizer.high)] == [low, high]
+    quantizer(np.array([0.0, 5.0], "float32"), training=True)
+    assert [float(quantizer.low), float(quantizer.high)] == [0.75 * low, 0.75 * high + 0.25 * 5.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "signed", "integers"),
+    [({}, False, (0, 255)), ({"symmetric": True}, True, (-128, 127)), ({"bitwidth": 5}, False, (0, 31))],
+)
+def test_the_format_says_what_the_integers_stand_for(arguments, signed, integers):
+    quantizer = ranged(-1.5, 2.5, **arguments)
+    found = quantizer.format()
+    assert (found.bitwidth, found.signed, found.narrow, found.integers) == (quantizer.bitwidth, signed, False, integers)
+    assert found.scale.dtype == np.float32
+    assert found.scale == np.float32(quantizer.scale)
+    assert found.zero_point == int(quantizer.zero_point)
+    with pytest.raises(QuantizationError, match=r"conv_output: .*never calibrated"):
+        OutputQuantizer(name="conv_output", **arguments).format()
+
+
+def test_parameters_that_a_definition_gives_stay(rng, tmp_path):
+    quantizer = OutputQuantizer(signed=False, name="q")
+    quantizer.set_parameters(2.0**-8, 0)
+    x = rng.uniform(0, 1, size=(5, 3)).astype("float32")
+    quantizer(x * 100, training=True)
+    np.testing.assert_array_equal(quantizer(x), np.clip(np.rint(x * 256), 0, 255) / 256)
+    assert [float(quantizer.low), float(quantizer.high)] == [0, 255 / 256]
+    inputs = keras.Input((3,))
+    keras.Model(inputs, quantizer(inputs)).save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras").get_layer("q")
+    assert loaded.fixed
+    assert loaded.format().scale == np.float32(2.0**-8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameters", "message"),
+    [
+        ({}, (0.0, 0), "scale 0.0 and zero point 0"),
+        ({}, (float("nan"), 0), "scale nan"),
+        ({}, (0.5, 1.5), "zero point 1.5"),
+        ({}, (0.5, 256), "q: the zero point 256 is not allowed; give 0 to 255"),
+        ({"symmetric": True}, (0.5, 1), "the zero point 1 is not allowed; give 0 to 0"),
+        ({"scale": "power_of_two"}, (0.3, 0), "0.3 is no power of two"),
+    ],
+)
+def test_parameters_that_are_not_allowed(arguments, parameters, message):
+    with pytest.raises(QuantizationError, match=message):
+        OutputQuantizer(name="q", **arguments).set_parameters(*parameters)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bitwidth": 1}, "bitwidth=1 is not allowed; give a whole number from 2 to 16"),
+        ({"members": 0}, "members=0 is not allowed; give a whole number of at least 1"),
+        ({"rounding": "stochastik"}, "did you mean 'stochastic'"),
+        ({"range": "max"}, "did you mean 'minmax'"),
+    ],
+)
+def test_unknown_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        OutputQuantizer(**arguments)
+
+
+def test_bounds_above_zero_clamp_below_too():
+    quantizer = ranged(-4.0, 8.0)
+    y = np.array(quantizer.real(np.array([-3.0, -1.0, 0.0, 7.0], "float32"), (-1.0, 1.0), False))
+    step = float(quantizer.scale)
+    np.testing.assert_allclose(y, [-1, -1, 0, 1], atol=step / 2)
+    np.testing.assert_array_equal(y / np.float32(quantizer.scale), np.rint(y / np.float32(quantizer.scale)))

@@ -77,10 +77,24 @@ def test_all_zero_channel(range_, kind, rng):
     scale = np.array(quantizer.scale_of(kernel)).ravel()
     assert scale[2] == 1
     assert np.isfinite(np.array(quantizer(kernel))).all()
-    smallest = np.full(5, 1e-9, "float32")
-    raised = np.array(quantizer.scale_of(kernel, smallest)).ravel()
-    assert 1e-9 * 0.999 <= raised[2] <= 2e-9
-    np.testing.assert_array_equal(np.delete(raised, 2), np.delete(scale, 2))
+    bias = np.array([3, 3, 1e-3, 3, 0], "float32")
+    smallest = bias / np.float32(2**31)
+    of_bias = np.array(quantizer.scale_of(kernel, smallest, bias)).ravel()
+    assert of_bias[2] == (np.float32(1e-3) / np.float32(127) if kind == "float" else 2.0**-16)
+    np.testing.assert_array_equal(np.delete(of_bias, 2), np.delete(scale, 2))
+    assert not quantizer.raised_channels(kernel, smallest, bias).any()
+    assert np.array(quantizer.integer(kernel, quantizer.scale_of(kernel, smallest, bias)))[..., 2].any() == np.False_
+    without = np.array(quantizer.scale_of(kernel, smallest, np.zeros(5, "float32"))).ravel()
+    assert without[2] == 1
+
+
+@pytest.mark.parametrize("magnitude", [0.0, 1e-42, 1e-38, 2.0**-95])
+def test_weights_too_small_for_a_scale_count_as_zero(magnitude):
+    kernel = np.full(DENSE, magnitude, "float32")
+    quantizer = built(DENSE)
+    scale = quantizer.scale_of(kernel, np.full(5, 1e-9, "float32"), np.full(5, 2.54, "float32"))
+    np.testing.assert_array_equal(np.ravel(scale), np.float32(2.54) / np.float32(127))
+    assert not np.array(quantizer.integer(kernel, scale)).any()
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
@@ -94,6 +108,13 @@ def test_a_scale_is_raised_to_the_smallest_allowed(per_channel, kind, rng):
     assert raised[-1] == pytest.approx(4.0 if kind == "power_of_two" else 3.0, rel=1e-6)
     if per_channel:
         np.testing.assert_array_equal(raised[:4], usual[:4])
+        assert raised[-1] >= 3.0
+    expected = [False, False, False, False, True]
+    assert quantizer.raised_channels(kernel, smallest).tolist() == expected
+    quantizer.fix(kernel, smallest)
+    assert quantizer.raised_channels(kernel, smallest).tolist() == expected
+    quantizer.fix(kernel)
+    assert not quantizer.raised_channels(kernel, smallest).any()
 
 
 def test_fixed_scale_does_not_follow_the_weights(rng):

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from small_training import Arrays, arrays, training
 
-from qpipe.config.schema import Task
+from qpipe.config.schema import QuantizerConfig, Task
 from qpipe.errors import ConfigError
+from qpipe.graph import quantize
 from qpipe.signature import Signature
 from qpipe.training.class_weights import class_weights
 from qpipe.training.loop import fit
@@ -39,6 +40,16 @@ def test_gives_probabilities_looks_behind_layers_that_keep_values():
     )
     found = [gives_probabilities(model, output) for output in range(len(model.outputs))]
     assert found == [True, True, False, True, True, False, True, False]
+
+
+def test_gives_probabilities_of_quantized_models():
+    layers = keras.layers
+    model = outputs_of(
+        layers.Dense(2, activation="softmax"), layers.Dense(2, activation="sigmoid"), layers.Dense(2, activation="tanh")
+    )
+    for float_softmax in (True, False):
+        quantized = quantize(model, QuantizerConfig(float_softmax=float_softmax))
+        assert [gives_probabilities(quantized, output) for output in range(3)] == [True, True, False]
 
 
 @pytest.mark.parametrize(

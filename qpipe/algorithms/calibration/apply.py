@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import keras
@@ -58,7 +58,7 @@ def calibrate(
         `model`.
 
     Raises:
-        QuantizationError: if there are no samples, or an activation is not finite.
+        QuantizationError: if there are no samples, an activation is not finite, or a bias fits into no accumulator.
     """
     if len(samples) == 0:
         raise QuantizationError("calibration needs at least one sample; received none")
@@ -71,6 +71,8 @@ def calibrate(
         quantizer.set_range(*_range_of(quantizer, record))
     for layer in following:
         layer.fix_scales()
+    for layer in quantized_linear_layers(model):
+        layer.require_bias_fits()
     return model
 
 
@@ -88,10 +90,20 @@ def _observe_extrema(model, samples, batch_size, on_batch) -> dict[OutputQuantiz
     steps = -(-len(samples) // batch_size)
     for step, batch in enumerate(_batches(samples, batch_size), start=1):
         values = extrema(batch).numpy()
-        for quantizer, (low, high) in zip(order, values, strict=True):
+        for quantizer, low, high in _merged(order, values):
             _note(seen, quantizer, low, high)
         on_batch(step, steps)
     return {quantizer: record for quantizer, record in seen.items() if not quantizer.fixed}
+
+
+def _merged(order, values) -> Iterator[tuple[OutputQuantizer, float, float]]:
+    """Yields the extrema of one batch once for each quantizer: of all tensors that it quantizes."""
+    of_quantizer: dict[OutputQuantizer, list[np.ndarray]] = {}
+    for quantizer, extrema in zip(order, values, strict=True):
+        of_quantizer.setdefault(quantizer, []).append(extrema)
+    for quantizer, rows in of_quantizer.items():
+        lows, highs = zip(*rows, strict=True)
+        yield quantizer, np.min(lows), np.max(highs)
 
 
 def _note(seen, quantizer, low, high):
@@ -136,7 +148,10 @@ def _range_of(quantizer: OutputQuantizer, record: _Seen) -> tuple[float, float]:
         return ema_range(lows, highs)
     if quantizer.range == "percentile":
         return percentile_range(record.counts, record.edges)
-    return mse_range(record.counts, record.edges, quantizer.integers, symmetric=quantizer.symmetric)
+    power_of_two = quantizer.scale_kind == "power_of_two"
+    return mse_range(
+        record.counts, record.edges, quantizer.integers, symmetric=quantizer.symmetric, power_of_two=power_of_two
+    )
 
 
 def _batches(samples, batch_size):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qpipe.numerics.integers import IntegerRange
+from qpipe.numerics import IntegerRange, affine_parameters, scale_for_maximum
 
 PERCENTILE = 99.99
 EMA_MOMENTUM = 0.99
@@ -41,7 +41,9 @@ def percentile_range(counts: np.ndarray, edges: np.ndarray, percentile: float = 
     return float(edges[first]), float(edges[min(last + 1, len(edges) - 1)])
 
 
-def mse_range(counts: np.ndarray, edges: np.ndarray, integers: IntegerRange, *, symmetric: bool) -> tuple[float, float]:
+def mse_range(
+    counts: np.ndarray, edges: np.ndarray, integers: IntegerRange, *, symmetric: bool, power_of_two: bool = False
+) -> tuple[float, float]:
     """Returns the share of the full range with the least squared quantization error over a histogram.
 
     Args:
@@ -49,23 +51,25 @@ def mse_range(counts: np.ndarray, edges: np.ndarray, integers: IntegerRange, *, 
         edges: (bins + 1,) edges of the bins.
         integers: the quantizer's integers.
         symmetric: whether the zero point is 0, so that the range is that of the largest magnitude.
+        power_of_two: whether the scale is a power of two.
     """
     values = (edges[:-1] + edges[1:]) / 2.0
     low, high = min(float(edges[0]), 0.0), max(float(edges[-1]), 0.0)
     best, best_error = (low, high), np.inf
     for share in np.linspace(1.0, SMALLEST_MSE_SHARE, MSE_CANDIDATES):
-        error = float(np.sum(counts * _squared_error(values, low * share, high * share, integers, symmetric)))
+        scale, zero_point = _parameters(low * share, high * share, integers, symmetric, power_of_two)
+        error = float(np.sum(counts * _squared_error(values, scale, zero_point, integers)))
         if error < best_error:
             best, best_error = (low * share, high * share), error
     return best
 
 
-def _squared_error(values, low, high, integers, symmetric):
+def _parameters(low, high, integers, symmetric, power_of_two):
     if symmetric:
-        scale = max(-low, high) / integers.highest or 1.0
-        zero_point = 0.0
-    else:
-        scale = (high - low) / (integers.highest - integers.lowest) or 1.0
-        zero_point = np.clip(np.rint(integers.lowest - low / scale), *integers)
+        return scale_for_maximum(max(-low, high), integers.highest, power_of_two=power_of_two), 0.0
+    return affine_parameters(low, high, integers, power_of_two=power_of_two)
+
+
+def _squared_error(values, scale, zero_point, integers):
     quantized = np.clip(np.rint(values / scale) + zero_point, *integers)
     return (scale * (quantized - zero_point) - values) ** 2

@@ -4,7 +4,13 @@ import pytest
 from keras import layers
 
 from qpipe.algorithms import calibrate
-from qpipe.config.schema import OutputQuantizerConfig, OutputRange, QuantizerConfig, WeightQuantizerConfig
+from qpipe.config.schema import (
+    OutputQuantizerConfig,
+    OutputRange,
+    QuantizerConfig,
+    ScaleKind,
+    WeightQuantizerConfig,
+)
 from qpipe.errors import QuantizationError
 from qpipe.graph import fold_batchnorm, quantize
 
@@ -176,3 +182,35 @@ def test_calibration_moves_no_weight_and_no_statistics():
     assert len(weights) >= 8
     for old, new in zip(before, weights, strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("range_", ["minmax", "ema", "percentile", "mse"])
+def test_a_quantizer_that_several_layers_share_sees_the_union_of_every_batch(range_):
+    """Halves of the tensor by two layers, or all of it by one: the same range."""
+    from qpipe.layers import Quantize
+    from qpipe.quantizers import OutputQuantizer
+
+    x = samples(40)
+    x[..., 1] *= 3.0
+    inputs = keras.Input((6, 6, 2))
+    whole = OutputQuantizer(range=range_, name="whole")
+    shared = OutputQuantizer(range=range_, members=2, name="shared")
+    halves = [Quantize(shared, name=f"half_{half}")(inputs[..., half : half + 1]) for half in range(2)]
+    outputs = [Quantize(whole, name="all")(inputs), *halves]
+    calibrate(keras.Model(inputs, outputs), x, batch_size=7)
+    assert (float(shared.low), float(shared.high)) == (float(whole.low), float(whole.high))
+
+
+def test_mse_judges_by_the_power_of_two_that_is_used():
+    x = samples(100)
+    config = QuantizerConfig(
+        input=OutputQuantizerConfig(range=OutputRange.mse, bitwidth=4, symmetric=True, scale=ScaleKind.power_of_two)
+    )
+    ours = quantize(float_model(), config)
+    calibrate(ours, x)
+    scale = float(quantizers(ours)["input"].scale)
+    errors = {
+        step: float(np.mean((np.clip(np.rint(x / step), -8, 7) * step - x) ** 2))
+        for step in (scale / 4, scale / 2, scale, scale * 2)
+    }
+    assert min(errors, key=errors.get) == scale
