@@ -75,11 +75,7 @@ def _write_models(folder: Path) -> None:
     keras.Model(inputs, keras.layers.Lambda(lambda x: x[:, :3])(flat)).save(folder / "code.keras")
     keras.Model(
         inputs,
-        keras.layers.Softmax()(
-            keras.layers.GlobalAveragePooling1D()(
-                keras.layers.Reshape((-1, 3))(keras.layers.ZeroPadding2D(((0, 1), (0, 1)))(inputs))
-            )
-        ),
+        keras.layers.Softmax()(keras.layers.LayerNormalization()(keras.layers.Flatten()(inputs)[:, :3])),
     ).save(folder / "no_layers.keras")
     second = keras.Input((2,))
     merged = keras.layers.Concatenate()([flat, second])

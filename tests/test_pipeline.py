@@ -14,7 +14,7 @@ import qpipe
 from qpipe.errors import QpipeError
 from qpipe.graph.layer_plan import Treatment
 
-STAGES = ("data", "float", "fold", "quantize", "calibrate", "train", "evaluate", "report", "save")
+STAGES = ("data", "float", "fold", "quantize", "calibrate", "train", "evaluate", "save", "verify", "report")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,11 @@ def test_metrics_have_their_documented_keys(first):
     expected |= {"size/float_bytes", "size/packed_weight_bytes"}
     for stage in ("float", "qat"):
         expected |= {f"{part}/{stage}/{name}" for part in ("train", "val") for name in ("loss", "accuracy")}
+    tensors = ("image_quantize", "stem", "depthwise", "add", "kept_bn", "pool", "dropout", "classes")
+    for measured in ("mismatch_rate", "max_lsb"):
+        expected |= {f"verify/{measured}", *(f"verify/{measured}/{name}" for name in tensors)}
     assert set(first.metrics) == expected
+    assert first.metrics["verify/mismatch_rate"] == 0.0
 
 
 def test_a_second_run_takes_the_float_model_from_the_cache_and_gives_the_same_metrics(folder, first, second):
@@ -88,23 +92,24 @@ def test_the_run_in_mlflow_holds_everything(client, first):
 def test_the_job_folder_holds_the_same_results(first):
     assert json.loads((first.directory / "metrics.json").read_text()) == first.metrics
     layers = json.loads((first.directory / "layers.json").read_text())
-    names = ["stem", "depthwise", "add", "kept_bn", "pool", "dropout", "classes"]
+    names = ["stem", "depthwise", "add", "kept_bn", "pool", "dropout", "classes", "classes_softmax"]
     assert [row["name"] for row in layers["layers"]] == names
     assert layers["batch_normalizations_kept"].keys() == {"kept_bn"}
 
 
 def test_the_layer_report_measures_every_quantized_layer(first):
     for row in first.report.rows:
-        if row.plan.name == "dropout":
-            assert row.plan.treatment is Treatment.keeps
-            continue
-        assert row.sqnr_db is not None
-        assert row.sqnr_db > 20
+        if row.plan.treatment is Treatment.quantized:
+            assert row.sqnr_db is not None
+            assert row.sqnr_db > 20
+    others = {row.plan.name: row.plan.treatment for row in first.report.rows if row.sqnr_db is None}
+    assert others == {"dropout": Treatment.keeps, "classes_softmax": Treatment.float}
     stem = first.report.rows[0]
     assert stem.plan.folded == ["stem_bn", "stem_relu"]
     assert stem.multiply_accumulates == 8 * 8 * 9 * 8
     assert stem.parameters == 9 * 8 + 8
-    assert 8 <= stem.needed_accumulator_bits <= 32
+    assert 8 <= stem.observed_accumulator_bits <= stem.needed_accumulator_bits <= 32
+    assert (stem.buffer_saturations, stem.mismatch_rate, stem.largest_lsb) == (0, 0.0, 0)
 
 
 def test_the_saved_quantized_model_predicts_the_same(first, folder):

@@ -34,30 +34,10 @@ from qpipe.layers import (
 )
 from qpipe.layers.activations import activation_name, activation_of_layer, fused_bounds
 from qpipe.layers.batch_statistics import STATISTICS_ARGUMENTS
+from qpipe.layers.passing import PASSING
 
 LINEAR_FIELDS = ("weight", "bias", "output", "buffer_bitwidth")
 BATCHNORM_FIELDS = ("a_quantizer", "b_quantizer", "output", "buffer_bitwidth")
-KEEPS_QUANTIZER = (
-    keras.layers.MaxPooling1D,
-    keras.layers.MaxPooling2D,
-    keras.layers.GlobalMaxPooling1D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.ZeroPadding1D,
-    keras.layers.ZeroPadding2D,
-    keras.layers.Cropping1D,
-    keras.layers.Cropping2D,
-    keras.layers.UpSampling1D,
-    keras.layers.Flatten,
-    keras.layers.Reshape,
-    keras.layers.Permute,
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-    keras.layers.AlphaDropout,
-    keras.layers.ActivityRegularization,
-)
 
 
 def keeps_quantizer(layer) -> bool:
@@ -66,7 +46,7 @@ def keeps_quantizer(layer) -> bool:
         return True
     if type(layer) is keras.layers.UpSampling2D:
         return layer.interpolation == "nearest"
-    return type(layer) in KEEPS_QUANTIZER or activation_of_layer(layer) is not None
+    return type(layer) in PASSING or activation_of_layer(layer) is not None
 
 
 def treatment_of(node: Node) -> LayerTreatment | None:
@@ -85,6 +65,8 @@ def why_float(decisions, node: Node, settings: LayerSettings) -> str | None:
     layer = node.operation
     if not settings.quantize:
         return "left in float by a rule"
+    if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):
+        return "its channels come first"
     if keeps_quantizer(layer):
         edge = node.inputs[0]
         real = not decisions.is_quantized(edge) and not (decisions.is_input(edge) and edge.dtype == "float32")
@@ -97,8 +79,6 @@ def why_float(decisions, node: Node, settings: LayerSettings) -> str | None:
         return why_concatenation_in_float(decisions, node)
     if decisions.graph.calls(layer) > 1:
         return f"shared: it is called {decisions.graph.calls(layer)} times, on inputs of different scales"
-    if getattr(layer, "data_format", "channels_last") != "channels_last":
-        return "its channels come first"
     if isinstance(layer, keras.layers.BatchNormalization) and layer.axis not in (-1, len(node.inputs[0].shape) - 1):
         return f"its axis {layer.axis} is not the last one"
     if type(layer) in MERGES and len({len(edge.shape) for edge in node.inputs}) > 1:

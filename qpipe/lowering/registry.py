@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from qpipe import layers
+from qpipe.layers.passing import IDENTITIES
 from qpipe.lowering import boundary, linear, lookup, merge, pooling, shape, softmax
 
 LOWERINGS: dict[type, Callable[[Any], Any]] = {
@@ -39,7 +40,7 @@ LOWERINGS: dict[type, Callable[[Any], Any]] = {
 """Quantized layers."""
 
 KEEPING: dict[type, Callable[[Any], Any]] = {
-    **dict.fromkeys(shape.IDENTITIES, shape.lower_identity),
+    **dict.fromkeys(IDENTITIES, shape.lower_identity),
     keras.layers.Concatenate: merge.lower_concatenation,
     keras.layers.MaxPooling1D: pooling.lower_max_pooling,
     keras.layers.MaxPooling2D: pooling.lower_max_pooling,

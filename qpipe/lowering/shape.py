@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import keras
-
 from qpipe.integer.operators import Clamp, Crop, Identity, Pad, Repeat, Reshape, Transpose
 from qpipe.layers.activations import activation_of_layer, fused_bounds
 from qpipe.quantizers.output import UNBOUNDED
@@ -53,15 +51,3 @@ def lower_clamp(layer) -> Clamp | Identity:
 def _pairs(ends) -> tuple[tuple[int, int], ...]:
     """(before, after) for each axis, of Keras' pair for one axis or pairs for two."""
     return (tuple(ends),) if isinstance(ends[0], int) else tuple(tuple(pair) for pair in ends)
-
-
-IDENTITIES = (
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-    keras.layers.AlphaDropout,
-    keras.layers.ActivityRegularization,
-)
-"""Layers that do nothing at inference."""

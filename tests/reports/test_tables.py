@@ -22,7 +22,16 @@ def report(rules=()):
         buffer_bits=32,
     )
     rows = [
-        LayerRow(plan, 48.25, 3, 1000, 23, 16512, 262144),
+        LayerRow(
+            plan,
+            sqnr_db=48.25,
+            saturated=3,
+            values=1000,
+            needed_accumulator_bits=23,
+            observed_accumulator_bits=19,
+            parameters=16512,
+            multiply_accumulates=262144,
+        ),
         LayerRow(LayerPlan("softmax", "Activation", Treatment.float, reason="stays in float")),
         LayerRow(LayerPlan("flatten", "Flatten", Treatment.keeps)),
     ]
@@ -50,6 +59,10 @@ def test_columns_without_room_are_named():
     text, left_out = printed(80)
     assert "params" in left_out
     assert "16,512" not in text
+
+
+def test_accumulator_widths_are_observed_worst_case_and_buffer():
+    assert "19/23/32" in printed(150)[0]
 
 
 def test_the_rule_column_shows_up_where_a_rule_matched():
