@@ -238,15 +238,19 @@ class _Job:
             self.terminal.say("left out: verify.enabled is false")
             return None
         samples = min(self.config.verify.samples or len(dataset.test), len(dataset.test))
-        batches = dataset.evaluation_batches("test", VERIFY_BATCH_SIZE).take(-(-samples // VERIFY_BATCH_SIZE))
+        batches = dataset.evaluation_batches("test", VERIFY_BATCH_SIZE).unbatch().take(samples).batch(VERIFY_BATCH_SIZE)
+        steps = -(-samples // VERIFY_BATCH_SIZE)
         with self.terminal.progress("comparing") as on_batch:
             verification = verify_engine(
                 model,
                 ([x] for x, _ in batches.as_numpy_iterator()),
-                on_batch=lambda step: on_batch(step, len(batches)),
+                on_batch=lambda step: on_batch(step, steps),
             )
         self.log.record(verification.metrics())
-        self.terminal.say(verification.summary())
+        if verification.first_difference is None:
+            self.terminal.say(verification.summary())
+        else:
+            logger.warning(verification.summary())
         return verification
 
     def _report(

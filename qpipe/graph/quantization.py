@@ -7,6 +7,7 @@ from itertools import count
 
 import keras
 
+from qpipe.config.quantizer_validation import validate_quantizer
 from qpipe.config.schema import OutputQuantizerConfig, QuantizerConfig
 from qpipe.errors import QuantizationError
 from qpipe.graph.decisions import decide
@@ -69,6 +70,7 @@ def quantize_with_plan(
             to layers that a Concatenate joins.
         QuantizationError: no layer at all can be quantized.
     """
+    validate_quantizer(config)
     graph = trace(model)
     rewrite = QuantizationRewrite(graph, config, ema_freeze_delay, absorbed or {})
     has = {node.name: rewrite.fields_of(node) for node in graph.nodes}

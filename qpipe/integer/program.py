@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from qpipe.errors import QuantizationError
 from qpipe.integer.operator import Notes, Operator, Value
 
 
@@ -50,7 +51,10 @@ class Program:
         left = self._reads()
         for step in self.steps:
             notes = self.notes.setdefault(step.layer, Notes())
-            results = step.operator(*(tensors[name] for name in step.inputs), notes=notes)
+            try:
+                results = step.operator(*(tensors[name] for name in step.inputs), notes=notes)
+            except QuantizationError as error:
+                raise QuantizationError(f"layer {step.layer!r}: {error}") from None
             made = results if isinstance(results, list) else [results]
             tensors.update(zip(step.outputs, made, strict=True))
             for name in step.inputs:

@@ -140,6 +140,12 @@ def _from_quant_config(config: dict) -> dict:
     a: dict[str, Any] = config.pop("a_quantizer", {})
     b = config.pop("b_quantizer", {})
     output = config.pop("output_quantizer", None)
+    for name, value in (("a_quantizer", a), ("b_quantizer", b)):
+        if value is None:
+            raise ValueError(
+                f"quant_config: {name} is None; allowed: a quantizer, or the dictionary of its arguments ({{}} for "
+                "the defaults)"
+            )
     if config:
         raise ValueError(
             f"quant_config has the unknown keys {sorted(config)}; "

@@ -103,7 +103,8 @@ class BatchStatistics(_Layer):
 
     def batch_moments(self, y):
         """Returns mean and biased variance over every axis but the last, and moves the moving statistics."""
-        mean, variance = _channel_moments(ops.cast(y, "float32"))
+        # a copy: inside a conditional a custom gradient may not close over a tensor from outside
+        mean, variance = _channel_moments(ops.copy(ops.cast(y, "float32")))
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + ops.stop_gradient(batch) * (1.0 - self.momentum))
         self.steps.assign(self.steps + 1)

@@ -46,10 +46,12 @@ class QClamp(keras.layers.Layer):
         if math.isinf(cap):
             return ops.relu(x)
         if runs_on_integers(training):
-            return ops.clip(x, 0.0, self._steps_to(cap))
+            scale, _ = self.input_quantizer.parameters()
+            return ops.clip(x, 0.0, round_half_even(cap / scale))
         if current_observation() is not None:
             return self.activation(x)
-        return ops.clip(x, 0.0, self._steps_to(cap) * self.input_quantizer.scale)
+        scale = ops.convert_to_tensor(self.input_quantizer.scale)
+        return ops.clip(x, 0.0, round_half_even(cap / scale) * scale)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -59,8 +61,3 @@ class QClamp(keras.layers.Layer):
             "activation": keras.activations.serialize(self.activation),
             "input_quantizer": serialize(self.input_quantizer),
         }
-
-    def _steps_to(self, cap: float):
-        """The cap in units of the scale."""
-        scale, _ = self.input_quantizer.parameters()
-        return round_half_even(cap / scale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from qpipe.errors import QuantizationError
 from qpipe.layers.batch_statistics import BatchStatistics
 from qpipe.layers.boundary import Quantize
 from qpipe.layers.linear import QuantizedLinear
@@ -23,6 +24,23 @@ def output_quantizers(model: keras.Model) -> dict[str, OutputQuantizer]:
         if isinstance(quantizer, OutputQuantizer):
             found[layer.name] = quantizer
     return found
+
+
+def require_connected(model: keras.Model) -> None:
+    """Checks that every layer reads the very quantizer of the tensor that it receives.
+
+    Raises:
+        QuantizationError: a layer holds a quantizer of its input that no layer applies, as in a clone.
+    """
+    applied = {id(quantizer) for quantizer in output_quantizers(model).values()}
+    for layer in model.layers:
+        single = getattr(layer, "input_quantizer", None)
+        for quantizer in getattr(layer, "input_quantizers", [single]):
+            if isinstance(quantizer, OutputQuantizer) and id(quantizer) not in applied:
+                raise QuantizationError(
+                    f"layer {layer.name!r}: the quantizer of its input is applied by no layer of the model; "
+                    "keras.models.clone_model separates shared quantizers: use copy.deepcopy, or save and load"
+                )
 
 
 def freezing_parts(model: keras.Model) -> list[BatchStatistics | OutputQuantizer]:

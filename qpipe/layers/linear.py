@@ -69,6 +69,8 @@ class QuantizedLinear(_Layer):
         self.kernel_quantizer = restore(kernel_quantizer)
         self.output_quantizer = restore(output_quantizer)
         self.input_quantizer = restore(input_quantizer)
+        if self.input_quantizer is not None and self.kernel_quantizer is None:
+            raise ValueError(f"{self.name}: input_quantizer is given, but no kernel_quantizer; both are needed")
         bias_quantizer = restore(bias_quantizer)
         if bias_quantizer is None and self.input_quantizer is not None:
             bias_quantizer = AlignedWeightQuantizer(buffer_bitwidth=buffer_bitwidth)

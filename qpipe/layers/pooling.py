@@ -39,14 +39,17 @@ class _AveragePooling(keras.layers.Layer):
         self.built = True
 
     def call(self, x, training=None):
-        mean = ops.average_pool(x, self.pool_size, self.strides, self.padding, "channels_last")
         if not runs_on_integers(training):
-            return mean
+            return self._mean(x)
+        real, whole = ("float32", "int32") if self.input_quantizer.bitwidth <= NARROW else ("float64", "int64")
         positions = self._positions(x)
-        total = ops.cast(round_half_even(mean * positions), "int32")
-        positions = ops.cast(positions, "int32")
-        offset = ops.cast(self.input_quantizer.zero_point, "int32") - self.input_quantizer.storage_offset
+        total = round_half_even(self._mean(ops.cast(x, real)) * ops.cast(positions, real))
+        total, positions = ops.cast(total, whole), ops.cast(positions, whole)
+        offset = ops.cast(self.input_quantizer.zero_point, whole) - self.input_quantizer.storage_offset
         return ops.cast(divide_half_away(total + positions * offset, positions) - offset, x.dtype)
+
+    def _mean(self, x):
+        return ops.average_pool(x, self.pool_size, self.strides, self.padding, "channels_last")
 
     def compute_output_shape(self, input_shape):
         pooling = keras.layers.AveragePooling1D if self.rank == 1 else keras.layers.AveragePooling2D

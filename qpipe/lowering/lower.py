@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import keras
+import numpy as np
 
 from qpipe.errors import QuantizationError
 from qpipe.graph.trace import Edge, Graph, Node, trace
@@ -12,6 +13,7 @@ from qpipe.integer import Program, Step
 from qpipe.integer.operators import Dequantize as DequantizeOperator
 from qpipe.integer.operators import RealOutput
 from qpipe.layers import Quantize
+from qpipe.layers.inventory import quantized_linear_layers, require_connected
 from qpipe.lowering.boundary import InFloat
 from qpipe.lowering.registry import KEEPING, LOWERINGS
 
@@ -27,6 +29,7 @@ def lower(model: keras.Model) -> Program:
     Raises:
         QuantizationError: if an output was never calibrated, or a layer that receives integers has no operator.
     """
+    _check(model)
     graph = trace(model)
     names = edge_names(graph)
     quantized: set[Edge] = set()
@@ -38,6 +41,15 @@ def lower(model: keras.Model) -> Program:
         inputs, outputs = (tuple(names[edge] for edge in edges) for edges in (node.inputs, node.outputs))
         steps.append(Step(node.name, operator, inputs, outputs))
     return Program(tuple(graph.input_names), steps, tuple(names[edge] for edge in graph.outputs))
+
+
+def _check(model: keras.Model) -> None:
+    if not any(isinstance(layer, Quantize) for layer in model.layers):
+        raise QuantizationError(f"model {model.name!r} is not quantized; give it to qpipe.quantize and qpipe.calibrate")
+    require_connected(model)
+    for layer in quantized_linear_layers(model):
+        if np.array(layer.input_quantizer.calibrated):
+            layer.require_bias_fits()
 
 
 def edge_names(graph: Graph) -> dict[Edge, str]:

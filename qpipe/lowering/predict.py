@@ -13,6 +13,7 @@ from qpipe.integer.operator import Value
 from qpipe.integer.operators import Dequantize
 from qpipe.lowering.lower import lower
 from qpipe.numerics import QuantizedTensor
+from qpipe.sample_batches import arrays_of
 
 
 def integer_predict(
@@ -38,14 +39,14 @@ def integer_predict(
     names = program.outputs
     if integers:
         names = tuple(_before_dequantization(program, name) for name in names)
-    tensors = run_program(program, keras.tree.flatten(x), batch_size=batch_size, keep=intermediates or integers)
+    tensors = run_program(program, arrays_of(model, x), batch_size=batch_size, keep=intermediates or integers)
     outputs = keras.tree.pack_sequence_as(model._outputs_struct, [tensors[name] for name in names])
     return (outputs, tensors) if intermediates else outputs
 
 
 def run_program(
     program: Program,
-    inputs: list[Any],
+    arrays: list[np.ndarray],
     *,
     batch_size: int,
     keep: bool,
@@ -55,12 +56,11 @@ def run_program(
 
     Args:
         program: of the network.
-        inputs: one array (samples, ...) for each input.
+        arrays: one float32 array (samples, ...) for each input.
         batch_size: samples per step.
         keep: whether every tensor is returned, or the outputs alone.
         on_batch: called after every batch with its number (from 1) and the number of all batches.
     """
-    arrays = [np.asarray(array, dtype=np.float32) for array in inputs]
     starts = range(0, len(arrays[0]), batch_size)
     parts = []
     for step, start in enumerate(starts, start=1):

@@ -13,6 +13,7 @@ from qpipe.integer import Program
 from qpipe.integer.operator import Notes
 from qpipe.lowering.lower import edge_names, lower
 from qpipe.numerics import QuantizedTensor
+from qpipe.sample_batches import packed
 
 
 @dataclass
@@ -106,7 +107,7 @@ def verify_engine(
     verification = Verification(notes=program.notes)
     names, simulation = _simulation(model, program)
     for step, inputs in enumerate(batches, start=1):
-        simulated = simulation.predict_on_batch(keras.tree.pack_sequence_as(model._inputs_struct, inputs))
+        simulated = simulation.predict_on_batch(packed(model, inputs))
         computed = program.run([np.asarray(array, np.float32) for array in inputs], keep=True)
         for name, tensor in zip(names, simulated, strict=True):
             value = computed[name]

@@ -13,6 +13,9 @@ from qpipe.quantizers.fake_quantization import fake_quantize
 ROOM_FOR_ROUNDING = 2.0**-20
 """Share of a wide buffer that a raised scale leaves free, so that rounding in float32 can't leave the buffer."""
 
+PRODUCTS = 53
+"""Bits of the largest sum of products."""
+
 SEARCHED_BITS = 27
 """Bits of a mantissa that decide about its shift."""
 
@@ -52,9 +55,9 @@ class AlignedWeightQuantizer(keras.layers.Layer):
 
     @property
     def highest(self) -> int:
-        """Largest mantissa of those that float32 holds."""
+        """Largest mantissa of those that float32 holds; in 64 bits 2^53 are left to the products beside it."""
         bits = self.mantissa_bitwidth - 1
-        return 2**bits - 2 ** max(0, bits - 24)
+        return 2**bits - 2 ** (PRODUCTS if bits > PRODUCTS else max(0, bits - 24))
 
     @property
     def largest_integer(self) -> int:

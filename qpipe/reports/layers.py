@@ -26,7 +26,7 @@ class LayerRow:
     Attributes:
         plan: what becomes of the layer.
         sqnr_db: signal-to-quantization-noise ratio of the output in dB.
-        saturated: values of the output that were cut off.
+        saturated: values of the output that were cut off: by the integer engine on the test samples, where it ran.
         values: values of the output that were looked at.
         needed_accumulator_bits: worst case.
         observed_accumulator_bits: of the largest sum that the integer engine saw.
@@ -99,6 +99,7 @@ def layer_report(
     if verification is not None:
         for row in rows:
             _add_verification(row, verification)
+        notes.append(verification.summary())
     for row in rows:
         notes += _accumulator_notes(row)
     if noise is not None:
@@ -136,6 +137,9 @@ def _add_verification(row: LayerRow, verification: Verification) -> None:
     if row.plan.name in verification.tensors:
         compared = verification.tensors[row.plan.name]
         row.mismatch_rate, row.largest_lsb = compared.mismatch_rate, compared.largest_lsb
+    if row.sqnr_db is not None and row.plan.name in verification.notes:
+        notes = verification.notes[row.plan.name]
+        row.saturated, row.values = notes.output_saturations, notes.values
     if row.needed_accumulator_bits and row.plan.name in verification.notes:
         notes = verification.notes[row.plan.name]
         row.observed_accumulator_bits = notes.accumulator_bits

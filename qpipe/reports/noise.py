@@ -12,6 +12,7 @@ import tensorflow as tf
 from qpipe.graph.trace import trace
 from qpipe.layers.inventory import output_quantizers
 from qpipe.quantizers.observation import Arithmetic, observe
+from qpipe.sample_batches import batches_of
 
 SAMPLES_PER_BATCH = 64
 
@@ -30,7 +31,7 @@ def measure_noise(model: keras.Model, samples: np.ndarray) -> dict[str, LayerNoi
 
     Args:
         model: a calibrated or trained quantized model.
-        samples: (samples, height, width, channels) inputs as the model takes them.
+        samples: (samples, ...) inputs as the model takes them; for several inputs the structure that it takes.
 
     Returns:
         For each layer with an output quantizer: 10 * log10(sum of squares / sum of squared errors), None
@@ -51,8 +52,7 @@ def measure_noise(model: keras.Model, samples: np.ndarray) -> dict[str, LayerNoi
             rows.append(tf.stack([_energy(real), _energy(error), tf.cast(saturated, tf.float64), _count(real)]))
         return tf.stack(rows)
 
-    starts = range(0, len(samples), SAMPLES_PER_BATCH)
-    sums = sum(compare(tf.convert_to_tensor(samples[s : s + SAMPLES_PER_BATCH])).numpy() for s in starts)
+    sums = sum(compare(batch).numpy() for batch in batches_of(model, samples, SAMPLES_PER_BATCH))
     return {name: _noise(*row) for name, row in zip(names, sums, strict=True)}
 
 

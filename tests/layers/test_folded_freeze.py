@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from qpipe.algorithms import calibrate
+from qpipe.config.schema import QuantizerConfig
+from qpipe.graph.quantization import quantize_with_plan
 from qpipe.layers import QConv2DBatchnorm, QDenseBatchnorm, QDepthwiseConv2DBatchnorm, QuantizedBatchNormalization
+from qpipe.lowering.verification import verify_engine
 
 MODES = ("ema_stats_folding", "batch_stats_folding")
 SHAPES = {QConv2DBatchnorm: (8, 5, 5, 3), QDepthwiseConv2DBatchnorm: (8, 5, 5, 3), QDenseBatchnorm: (8, 6)}
@@ -151,3 +155,15 @@ def test_quantized_batch_normalization_freezes_alike(delay, ranged, rng):
         states.append(statistics(layer))
     assert states[-1][2] == delay
     np.testing.assert_array_equal(states[max(delay - 1, 0)][0], states[-1][0])
+
+
+def test_a_standing_batch_normalization_freezes_inside_a_traced_fit(rng):
+    i = keras.Input((6, 6, 3))
+    y = keras.layers.BatchNormalization(name="norm")(keras.layers.MaxPooling2D()(i))
+    model = quantize_with_plan(keras.Model(i, y), QuantizerConfig(), ema_freeze_delay=3).model
+    x = rng.normal(size=(32, 6, 6, 3)).astype("float32")
+    calibrate(model, x)
+    model.compile("sgd", "mse")
+    model.fit(x, np.zeros((32, 3, 3, 3)), batch_size=8, epochs=2, verbose=0)
+    assert int(model.get_layer("norm").steps) == 3
+    assert verify_engine(model, [[x]]).first_difference is None

@@ -5,6 +5,7 @@ import pytest
 import qpipe
 from qpipe.config.schema import LayerRule, QuantizerConfig
 from qpipe.errors import QuantizationError
+from qpipe.lowering import lower
 from qpipe.numerics import QuantizedTensor
 
 SHAPE = (6, 6, 3)
@@ -64,11 +65,7 @@ def test_several_inputs_and_outputs_keep_their_structure(x):
     total = keras.layers.Add(name="total")([first, second])
     model = keras.Model({"first": first, "second": second}, {"total": total, "half": keras.layers.Conv2D(2, 1)(first)})
     inputs = {"first": x, "second": 2 * x}
-    quantized = qpipe.quantize(model)
-    for layer in quantized.layers:
-        quantizer = getattr(layer, "quantizer", None) or getattr(layer, "output_quantizer", None)
-        if quantizer is not None:
-            quantizer.set_range(-4.0, 4.0)
+    quantized = qpipe.calibrate(qpipe.quantize(model), inputs)
     outputs = qpipe.integer_predict(quantized, inputs)
     expected = quantized.predict(inputs, verbose=0)
     assert set(outputs) == {"total", "half"}
@@ -126,3 +123,58 @@ def test_a_narrow_buffer_saturates_in_simulation_and_engine_alike(bits, x):
     largest = (2 ** (bits - 1) - 1) * np.array(layer.accumulator_scale()).max()
     assert np.mean(narrow != wide) > 0.05
     assert narrow.max() <= largest + float(layer.output_quantizer.scale)
+
+
+@pytest.mark.parametrize(
+    ("samples", "what"),
+    [
+        (np.zeros((0, *SHAPE)), "at least one sample"),
+        (np.zeros((2, 6, 6, 4)), r"takes samples of shape \(6, 6, 3\).*received.*\(2, 6, 6, 4\)"),
+        ({"a": np.zeros((2, *SHAPE)), "b": np.zeros((2, *SHAPE))}, "has 1 inputs; received 2"),
+        (np.full((2, *SHAPE), np.nan), r"image_quantize.*216 values to quantize are not finite"),
+    ],
+)
+def test_samples_that_do_not_fit_are_named(model, samples, what):
+    with pytest.raises(QuantizationError, match=what):
+        qpipe.integer_predict(model, samples)
+
+
+def test_a_float_model_is_refused(x):
+    with pytest.raises(QuantizationError, match="is not quantized; give it to"):
+        qpipe.integer_predict(keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(2, 3)]), x)
+
+
+def test_a_clone_with_separated_quantizers_is_refused(model, x):
+    clone = keras.models.clone_model(model)
+    for use in (qpipe.calibrate, qpipe.integer_predict):
+        with pytest.raises(QuantizationError, match=r"layer 'conv': .*applied by no layer.*clone_model"):
+            use(clone, x)
+
+
+def test_a_bias_that_was_changed_and_fits_no_more_is_an_error(model, x, tmp_path):
+    model.save(tmp_path / "model.keras")
+    changed = keras.saving.load_model(tmp_path / "model.keras")
+    changed.get_layer("conv").bias.assign([1e12, 0, 0, 0])
+    with pytest.raises(QuantizationError, match="conv"):
+        qpipe.integer_predict(changed, x)
+
+
+def test_multipliers_are_computed_in_the_one_order(x):
+    """M = float32(float32(s_x * s_w) / s_y); in another order a quarter of them differ."""
+    i = keras.Input(SHAPE)
+    keras.utils.set_random_seed(5)
+    quantized = qpipe.calibrate(qpipe.quantize(keras.Model(i, keras.layers.Conv2D(500, 3, name="conv")(i))), x)
+    layer = quantized.get_layer("conv")
+    s_x, s_y = (np.float32(q.scale) for q in (layer.input_quantizer, layer.output_quantizer))
+    s_w = np.array(layer.kernel_quantizer.scale).reshape(-1)
+    expected = (s_x * s_w) / s_y
+    assert np.mean(expected != s_w * (s_x / s_y)) > 0.1
+    step = next(step for step in lower(quantized).steps if step.layer == "conv")
+    np.testing.assert_array_equal(step.operator.requantization.multiplier, expected)
+    passed = []
+    requantize = layer.output_quantizer.requantize
+    layer.output_quantizer.requantize = lambda y, multiplier, bounds: (
+        passed.append(multiplier) or requantize(y, multiplier, bounds)
+    )
+    layer(np.zeros((1, *SHAPE), "float32"))
+    np.testing.assert_array_equal(passed[0], expected)

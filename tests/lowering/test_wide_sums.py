@@ -37,3 +37,10 @@ def test_a_tiny_channel_with_a_large_bias_saturates_alike():
     x = rng.uniform(0.5, 1.0, size=(64, 40)).astype("float32")
     compared = exact(qpipe.calibrate(qpipe.quantize(model), x), x)
     assert compared.notes["dense"].buffer_saturations > 0
+
+
+def test_average_pooling_of_wide_integers_over_large_windows():
+    wide = OutputQuantizerConfig(bitwidth=16)
+    model = keras.Sequential([keras.Input((40, 40, 1)), keras.layers.AveragePooling2D(20, 1)])
+    x = np.random.default_rng(2).uniform(0.5, 1.0, size=(2, 40, 40, 1)).astype("float32")
+    exact(qpipe.calibrate(qpipe.quantize(model, QuantizerConfig(input=wide, output=wide)), x), x)

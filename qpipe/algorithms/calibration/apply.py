@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from qpipe.algorithms.calibration.core import ema_range, minmax_range, mse_range, percentile_range
 from qpipe.errors import QuantizationError
-from qpipe.layers.inventory import quantized_linear_layers
+from qpipe.layers.inventory import quantized_linear_layers, require_connected
 from qpipe.quantizers import OutputQuantizer
 from qpipe.quantizers.observation import Arithmetic, observe
+from qpipe.sample_batches import arrays_of, batches_of
 
 HISTOGRAM_BINS = 2048
 
@@ -50,7 +51,7 @@ def calibrate(
 
     Args:
         model: a model that `qpipe.quantize` returned; changed in place.
-        samples: (samples, height, width, channels) inputs as the model takes them.
+        samples: (samples, ...) inputs as the model takes them; for several inputs the structure that it takes.
         batch_size: samples per step.
         on_batch: called after every batch with its number (from 1) and the number of all batches.
 
@@ -60,12 +61,13 @@ def calibrate(
     Raises:
         QuantizationError: if there are no samples, an activation is not finite, or a bias fits into no accumulator.
     """
-    if len(samples) == 0:
-        raise QuantizationError("calibration needs at least one sample; received none")
+    require_connected(model)
+    count = len(arrays_of(model, samples)[0])
     following = [layer for layer in quantized_linear_layers(model) if not layer.kernel_quantizer.fixed]
     for layer in following:
         layer.fix_scales()
-    seen = _observe_extrema(model, samples, batch_size, on_batch)
+    steps = -(-count // batch_size)
+    seen = _observe_extrema(model, samples, batch_size, lambda step: on_batch(step, steps))
     _observe_histograms(model, samples, batch_size, seen)
     for quantizer, record in seen.items():
         quantizer.set_range(*_range_of(quantizer, record))
@@ -87,12 +89,11 @@ def _observe_extrema(model, samples, batch_size, on_batch) -> dict[OutputQuantiz
         return tf.stack([tf.stack([tf.reduce_min(x), tf.reduce_max(x)]) for _, x, _ in observation.seen])
 
     seen: dict[OutputQuantizer, _Seen] = {}
-    steps = -(-len(samples) // batch_size)
-    for step, batch in enumerate(_batches(samples, batch_size), start=1):
+    for step, batch in enumerate(batches_of(model, samples, batch_size), start=1):
         values = extrema(batch).numpy()
         for quantizer, low, high in _merged(order, values):
             _note(seen, quantizer, low, high)
-        on_batch(step, steps)
+        on_batch(step)
     return {quantizer: record for quantizer, record in seen.items() if not quantizer.fixed}
 
 
@@ -135,7 +136,7 @@ def _observe_histograms(model, samples, batch_size, seen) -> None:
                 counts[quantizer] += tf.histogram_fixed_width(x, limit, HISTOGRAM_BINS)
         return [counts[quantizer] for quantizer in wanted]
 
-    for batch in _batches(samples, batch_size):
+    for batch in batches_of(model, samples, batch_size):
         for quantizer, counts in zip(wanted, histograms(batch), strict=True):
             seen[quantizer].counts += counts.numpy()
 
@@ -152,8 +153,3 @@ def _range_of(quantizer: OutputQuantizer, record: _Seen) -> tuple[float, float]:
     return mse_range(
         record.counts, record.edges, quantizer.integers, symmetric=quantizer.symmetric, power_of_two=power_of_two
     )
-
-
-def _batches(samples, batch_size):
-    for start in range(0, len(samples), batch_size):
-        yield tf.convert_to_tensor(samples[start : start + batch_size])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qpipe.errors import QuantizationError
 from qpipe.integer.operator import Notes
 from qpipe.integer.operators.requantization import Requantization
 from qpipe.numerics import QuantizedFormat, QuantizedTensor
@@ -41,6 +42,8 @@ class Quantize:
     def __call__(self, x: np.ndarray, *, notes: Notes) -> QuantizedTensor:
         """Quantizes real values."""
         x = x.astype(np.float32)
+        if not np.isfinite(x).all():
+            raise QuantizationError(f"{np.count_nonzero(~np.isfinite(x))} values to quantize are not finite")
         for name, values in self.preparation:
             x = APPLY[name](x, values)
         return self.requantization.round(x * (ONE / self.requantization.output.scale), notes)

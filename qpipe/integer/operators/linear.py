@@ -45,8 +45,14 @@ class Linear:
         """Returns the sums of products of whole numbers in float64."""
         raise NotImplementedError
 
+    @property
+    def largest_kernel_sum(self) -> int:
+        """Largest sum of magnitudes of the weights of one output channel."""
+        magnitudes = np.abs(self.kernel)
+        return int(magnitudes.sum(axis=tuple(range(magnitudes.ndim - 1))).max(initial=0))
+
     def _require_exact(self, x: np.ndarray) -> None:
-        largest = int(np.abs(x).max(initial=0)) * int(np.abs(self.kernel).sum())
+        largest = int(np.abs(x).max(initial=0)) * self.largest_kernel_sum
         if largest >= EXACT_IN_FLOAT64:
             raise QuantizationError(f"sums of products of up to {largest} can't be computed exactly; allowed: 2^53")
 
@@ -63,6 +69,11 @@ class Dense(Linear):
 @dataclass(frozen=True, eq=False)
 class Scale(Linear):
     """One factor for each channel; kernel (channels,): a batch normalization that stands alone."""
+
+    @property
+    def largest_kernel_sum(self) -> int:
+        """Largest magnitude of a factor."""
+        return int(np.abs(self.kernel).max(initial=0))
 
     def accumulate(self, x: np.ndarray) -> np.ndarray:
         """Returns an array of the shape of `x`."""
@@ -118,6 +129,12 @@ class TransposedConvolution(Linear):
     strides: tuple[int, ...]
     dilation: tuple[int, ...]
     padding: str
+
+    @property
+    def largest_kernel_sum(self) -> int:
+        """Largest sum of magnitudes of the weights of one output channel."""
+        magnitudes = np.abs(self.kernel)
+        return int(magnitudes.sum(axis=(*range(magnitudes.ndim - 2), -1)).max(initial=0))
 
     def accumulate(self, x: np.ndarray) -> np.ndarray:
         """Returns (batch, *output, outputs); size * stride on each axis for `same` padding."""
