@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from qpipe.quantizers.backend import channel_moments
-
 _Layer: Any = keras.layers.Layer if TYPE_CHECKING else object
 
 STATISTICS_ARGUMENTS = (
@@ -163,7 +161,7 @@ def _channel_moments(x):
     The gradient is written out, because the derived one takes seven passes over the tensor instead of two: with n
     values per channel, d mean / dx = 1 / n and d variance / dx = 2 (x - mean) / n.
     """
-    mean, variance = channel_moments(x)
+    mean, variance = ops.moments(x, axes=list(range(len(x.shape) - 1)))
 
     def gradient(for_mean, for_variance):
         per_value = ops.cast(ops.size(mean), x.dtype) / ops.cast(ops.size(x), x.dtype)

@@ -48,26 +48,3 @@ def clip(x, lowest, highest):
         lowest, highest = (tf.cast(end, x.dtype) for end in (lowest, highest))
         return tf.raw_ops.ClipByValue(t=x, clip_value_min=lowest, clip_value_max=highest)
     return keras.ops.clip(x, lowest, highest)
-
-
-def channel_moments(x):
-    """Returns mean and biased variance over every axis but the last; with TensorFlow in one fused operation.
-
-    Args:
-        x: float32 tensor of any rank from 2 on, the channels last.
-    """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        channels = x.shape[-1]
-        fused = tf.raw_ops.FusedBatchNormV3(
-            x=tf.reshape(x, (1, 1, -1, channels)),
-            scale=tf.ones(channels),
-            offset=tf.zeros(channels),
-            mean=tf.zeros(0),
-            variance=tf.zeros(0),
-            is_training=True,
-        )
-        values = tf.cast(tf.size(x) // channels, x.dtype)
-        return fused.batch_mean, fused.batch_variance * ((values - 1.0) / values)
-    return keras.ops.moments(x, axes=list(range(len(x.shape) - 1)))

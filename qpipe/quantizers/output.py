@@ -18,7 +18,7 @@ from qpipe.numerics import (
     storage_offset,
 )
 from qpipe.quantizers.arguments import one_of, whole_number
-from qpipe.quantizers.backend import read_now
+from qpipe.quantizers.backend import clip, read_now
 from qpipe.quantizers.fake_quantization import fake_quantize
 from qpipe.quantizers.group_range import GroupRange, TrackedRange
 from qpipe.quantizers.learned_step import learned_fake_quantize, learned_scale
@@ -149,7 +149,7 @@ class OutputQuantizer(keras.layers.Layer):
         """
         scale, zero_point = self.parameters()
         rounded = round_half_even(accumulator * multiplier)
-        integers = ops.clip(rounded, *self._limits(scale, zero_point, bounds))
+        integers = clip(rounded, *self._limits(scale, zero_point, bounds))
         observation = current_observation()
         if observation is not None and observation.arithmetic is Arithmetic.integer:
             observation.seen.append((self, integers, self._saturated(rounded, scale, zero_point, bounds)))
@@ -307,9 +307,10 @@ class OutputQuantizer(keras.layers.Layer):
     def _move(self, x, bounds):
         x = ops.stop_gradient(x)
         low = ops.zeros(()) if bounds[0] == 0.0 else ops.minimum(ops.cast(ops.min(x), "float32"), 0.0)
-        high = ops.clip(ops.cast(ops.max(x), "float32"), 0.0, bounds[1])
+        high = ops.maximum(ops.cast(ops.max(x), "float32"), 0.0)
+        high = ops.minimum(high, bounds[1]) if math.isfinite(bounds[1]) else high
         if self._group is None:
-            keep = ops.where(self.calibrated, self.momentum, 0.0)
+            keep = ops.cast(self.calibrated, "float32") * self.momentum
             moved = (self.low * keep + low * (1.0 - keep), self.high * keep + high * (1.0 - keep))
             return self._move_to(TrackedRange(*moved, self.steps + 1))
         moved = self._group.see(
