@@ -14,6 +14,7 @@ from qpipe.quantizers import AlignedWeightQuantizer
 from qpipe.quantizers.backend import read_now
 from qpipe.quantizers.observation import Arithmetic, current_observation
 from qpipe.quantizers.serialization import restore, serialize
+from qpipe.quantizers.weight import NEGLIGIBLE_BIAS
 
 _Layer: Any = keras.layers.Layer if TYPE_CHECKING else object
 
@@ -127,9 +128,9 @@ class QuantizedLinear(_Layer):
             return self.output_quantizer.real(y, self.bounds, training)
         return self.activation(y)
 
-    def weight_scale(self, kernel, bias):
+    def weight_scale(self, kernel, bias, training=False):
         """Returns the kernel's scale, raised where a bias would not fit into the buffer otherwise."""
-        return self.kernel_quantizer.scale_of(kernel, *self._demands_of(bias))
+        return self.kernel_quantizer.scale_of(kernel, self._demands_of(bias, training))
 
     def accumulator_scale(self, kernel=None, bias=None):
         """Returns s_x * s_w as a vector, one entry per channel or one in all."""
@@ -158,15 +159,15 @@ class QuantizedLinear(_Layer):
     def fix_scales(self) -> None:
         """Stores the kernel's scale; it does not follow the weights any more."""
         kernel, bias = self.folded_weights()
-        self.kernel_quantizer.fix(kernel, *self._demands_of(bias if self._input_is_calibrated() else None))
+        self.kernel_quantizer.fix(kernel, self._demands_of(bias if self._input_is_calibrated() else None))
 
     def raised_channels(self):
         """Returns for each output channel whether the kernel's scale was raised for its bias: bool (channels,)."""
         kernel, bias = self.folded_weights()
-        smallest, relative = self._demands_of(bias)
-        if smallest is None:
+        demands = self._demands_of(bias)
+        if demands is None:
             return np.zeros(math.prod(self.kernel_quantizer.scale.shape), bool)
-        return self.kernel_quantizer.raised_channels(kernel, smallest, relative)
+        return self.kernel_quantizer.raised_channels(kernel, demands)
 
     def require_bias_fits(self) -> None:
         """Raises a QuantizationError if the bias does not fit into the accumulator; the input must be calibrated."""
@@ -195,13 +196,13 @@ class QuantizedLinear(_Layer):
     def _connected(self) -> bool:
         return None not in (self.input_quantizer, self.kernel_quantizer)
 
-    def _demands_of(self, bias):
-        """What a bias asks of each channel's scale: the smallest at which it fits, and |bias| / input scale."""
+    def _demands_of(self, bias, training=False):
+        """Returns what a bias asks of the kernel's scale, as far as the input's scale is known."""
         if bias is None or self.input_quantizer is None:
-            return None, None
-        input_scale = ops.stop_gradient(ops.convert_to_tensor(self.input_quantizer.scale))
-        smallest = self.bias_quantizer.smallest_weight_scale(bias, input_scale)
-        return smallest, ops.abs(bias) / input_scale
+            return None
+        if training and self.bias_quantizer.fits_any_bias:
+            return NEGLIGIBLE_BIAS
+        return self.bias_quantizer.demands(bias, ops.convert_to_tensor(self.input_quantizer.scale))
 
     def _input_is_calibrated(self) -> bool:
         return self.input_quantizer is not None and bool(read_now(self.input_quantizer.calibrated))
@@ -212,7 +213,7 @@ class QuantizedLinear(_Layer):
         arithmetic = None if observation is None else observation.arithmetic
         if arithmetic is Arithmetic.float or self.kernel_quantizer is None:
             return kernel, bias
-        scale = self.weight_scale(kernel, bias)
+        scale = self.weight_scale(kernel, bias, training)
         input_scale_is_known = self.input_quantizer is not None and arithmetic is not Arithmetic.weights
         if bias is not None and input_scale_is_known:
             bias = self.bias_quantizer.call(bias, ops.reshape(scale, (-1,)) * self.input_quantizer.scale)

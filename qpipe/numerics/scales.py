@@ -14,6 +14,7 @@ SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 LARGEST = float(np.finfo(np.float32).max)
 MANTISSA_BITS = 23
+EXPONENT_MASK = 0x7F800000
 
 
 def scale_for_maximum(maximum, highest: int, *, power_of_two: bool = False):
@@ -81,16 +82,15 @@ def _quotient(maximum, highest: int):
 def _smallest_power_of_two(maximum, highest: int):
     """Returns the smallest 2^k >= 2^-126 with 2^k * highest >= maximum, from the bits of the float32 numbers.
 
-    With maximum = 1.m * 2^e and highest = 1.h * 2^g, k is e - g, and one more if 1.m > 1.h: no logarithm, no rounding.
+    With maximum = 1.m * 2^e and highest = 1.h * 2^g, k is e - g, and one more if 1.m > 1.h: adding 1 - 2^-23 - 0.h to
+    the bits of the mantissa carries into the exponent just then. No logarithm, no rounding.
     """
     module = array_module(maximum)
     exponent_of_highest = highest.bit_length() - 1
     mantissa_of_highest = (highest << MANTISSA_BITS >> exponent_of_highest) - (1 << MANTISSA_BITS)
-    bits = reinterpret(maximum, "int32")
-    exponent = module.right_shift(bits, MANTISSA_BITS) - exponent_of_highest
-    mantissa = module.bitwise_and(bits, (1 << MANTISSA_BITS) - 1)
-    exponent = module.where(mantissa > mantissa_of_highest, exponent + 1, exponent)
-    power = reinterpret(module.left_shift(module.maximum(exponent, 1), MANTISSA_BITS), "float32")
+    carrying = reinterpret(maximum, "int32") + ((1 << MANTISSA_BITS) - 1 - mantissa_of_highest)
+    exponent = module.bitwise_and(carrying, EXPONENT_MASK) - (exponent_of_highest << MANTISSA_BITS)
+    power = reinterpret(module.maximum(exponent, 1 << MANTISSA_BITS), "float32")
     return module.where(maximum <= LARGEST, power, maximum)
 
 

@@ -8,7 +8,8 @@ from keras import ops
 
 from qpipe.errors import QuantizationError
 from qpipe.numerics import round_half_even, scale_for_maximum
-from qpipe.quantizers.fake_quantization import fake_quantize
+from qpipe.quantizers.fake_quantization import fake_quantize, round_to_grid
+from qpipe.quantizers.weight import BiasSteps
 
 ROOM_FOR_ROUNDING = 2.0**-20
 """Share of a wide buffer that a raised scale leaves free, so that rounding in float32 can't leave the buffer."""
@@ -34,6 +35,8 @@ class AlignedWeightQuantizer(keras.layers.Layer):
     Args:
         bitwidth: width of the mantissa, at most `buffer_bitwidth`; None takes `buffer_bitwidth` (k is 0).
         buffer_bitwidth: width of the accumulator.
+
+    Called while training. There a bias is rounded and not cut off where the buffer is wide; see `fits_any_bias`.
 
     Call arguments:
         bias: float tensor, one value per channel.
@@ -64,12 +67,28 @@ class AlignedWeightQuantizer(keras.layers.Layer):
         """Largest integer on the accumulator's scale: the largest mantissa, shifted as far as the buffer allows."""
         return self.highest * 2**self._largest_shift
 
-    def smallest_weight_scale(self, bias, input_scale):
-        """Returns the weight scale below which `bias` would not fit into the buffer, of the shape of `bias`."""
+    def demands(self, bias, input_scale) -> BiasSteps:
+        """Returns what `bias` asks of the weight scale, so that it fits into the buffer.
+
+        Args:
+            bias: float tensor, shape (channels,).
+            input_scale: of the input, a scalar.
+        """
         room = 1.0 - ROOM_FOR_ROUNDING if self.mantissa_bitwidth > 20 else 1.0
-        return ops.abs(bias) / (input_scale * (self.largest_integer * room))
+        return BiasSteps(ops.abs(bias) / input_scale, self.largest_integer * room)
+
+    @property
+    def fits_any_bias(self) -> bool:
+        """Whether training may leave the buffer's ends out of account.
+
+        A buffer with more bits than float32 has holds every bias beside a live kernel. A kernel so small that its
+        bias would not fit is as good as zero: at inference its scale is raised, which changes nothing that counts.
+        """
+        return self.buffer_bitwidth > 24
 
     def call(self, bias, accumulator_scale):
+        if self.fits_any_bias:
+            return round_to_grid(bias, accumulator_scale * self._step(bias, accumulator_scale))
         step = self._step(bias, accumulator_scale)
         return fake_quantize(bias, accumulator_scale * step, -float(self.highest), float(self.highest))
 

@@ -48,3 +48,54 @@ def clip(x, lowest, highest):
         lowest, highest = (tf.cast(end, x.dtype) for end in (lowest, highest))
         return tf.raw_ops.ClipByValue(t=x, clip_value_min=lowest, clip_value_max=highest)
     return keras.ops.clip(x, lowest, highest)
+
+
+LARGEST_MULTIPLE_BITS = 18
+
+
+def nearest_multiple(x, scale):
+    """Returns scale * rint(x * (1 / scale)), ties to even, cut off at 2^17 multiples on either side.
+
+    With TensorFlow in one pass: its kernel derives its factors from the range [-2^17 * scale, (2^17 - 1) * scale],
+    which gives 1 / scale and, exactly, `scale`.
+
+    Args:
+        x: floating-point tensor.
+        scale: positive float32 scalar tensor.
+    """
+    largest = 2.0 ** (LARGEST_MULTIPLE_BITS - 1)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        scale = tf.cast(scale, x.dtype)
+        return tf.raw_ops.QuantizeAndDequantizeV2(
+            input=x,
+            input_min=scale * -largest,
+            input_max=tf.zeros((), x.dtype),
+            signed_input=True,
+            num_bits=LARGEST_MULTIPLE_BITS,
+            range_given=True,
+            round_mode="HALF_TO_EVEN",
+        )
+    return keras.ops.clip(keras.ops.round(x * (1.0 / scale)), -largest, largest - 1.0) * scale
+
+
+def within(gradient, x, lowest, highest):
+    """Returns `gradient` where `x` lies between two scalars, ends included, and 0 elsewhere.
+
+    With TensorFlow in one pass, which the comparisons, the cast and the product would take four for.
+
+    Args:
+        gradient: floating-point tensor.
+        x: tensor of the shape and type of `gradient`.
+        lowest: scalar tensor.
+        highest: scalar tensor.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.raw_ops.QuantizeAndDequantizeV4Grad(
+            gradients=gradient, input=x, input_min=tf.cast(lowest, x.dtype), input_max=tf.cast(highest, x.dtype)
+        ).input_backprop
+    inside = keras.ops.logical_and(x >= lowest, x <= highest)
+    return gradient * keras.ops.cast(inside, gradient.dtype)

@@ -19,11 +19,11 @@ from qpipe.numerics import (
 )
 from qpipe.quantizers.arguments import one_of, whole_number
 from qpipe.quantizers.backend import clip, read_now
-from qpipe.quantizers.fake_quantization import fake_quantize
-from qpipe.quantizers.group_range import GroupRange, TrackedRange
+from qpipe.quantizers.fake_quantization import fake_quantize_activation
 from qpipe.quantizers.learned_step import learned_fake_quantize, learned_scale
 from qpipe.quantizers.observation import Arithmetic, current_observation
 from qpipe.quantizers.stochastic_rounding import stochastic_fake_quantize
+from qpipe.quantizers.tracked_range import TrackedRange
 
 UNBOUNDED = (-math.inf, math.inf)
 
@@ -33,7 +33,8 @@ class OutputQuantizer(keras.layers.Layer):
     """Quantizes an activation: one scale and one zero point for the tensor.
 
     The range comes from calibration (`set_range`), or is tracked while training: the first batch sets it,
-    later ones move it with `momentum`, until `ema_freeze_delay` training steps are over or `fix` is called.
+    later ones move it with `momentum`, until `ema_freeze_delay` training steps are over or `fix` is called. A step
+    quantizes with the range that the steps before it gave; `settle` takes in the last one.
     Where several layers produce the tensor (members of a Concatenate), the range of a step is the union of theirs.
 
     Args:
@@ -94,16 +95,32 @@ class OutputQuantizer(keras.layers.Layer):
         self._refuse_what_does_not_combine()
         self.known_frozen: bool | None = None
         self.integers = integer_range(bitwidth, signed=symmetric and signed)
-        self.low = self._state("low", 0.0)
-        self.high = self._state("high", 0.0)
-        self.stored_scale = self._state("scale", 1.0)
-        self.zero_point = self._state("zero_point", 0.0)
-        self.calibrated = self._state("calibrated", False, "bool")
-        self.steps = self._state("steps", 0, "int64")
-        self.log_step = self._state("log_step", 0.0, trainable=True) if learned_step else None
-        self._group = GroupRange(self._state) if members > 1 else None
+        self.tracked = TrackedRange(self._state)
+        self.stored_scale = self._state("scale", (), 1.0)
+        self.zero_point = self._state("zero_point", (), 0.0)
+        self.log_step = self._state("log_step", (), 0.0, trainable=True) if learned_step else None
         self._random = keras.random.SeedGenerator(seed) if rounding == "stochastic" else None
         self.built = True
+
+    @property
+    def calibrated(self):
+        """Whether the range was ever set: a bool variable."""
+        return self.tracked.calibrated
+
+    @property
+    def steps(self):
+        """How many training steps the range holds: an int64 variable."""
+        return self.tracked.steps
+
+    @property
+    def low(self):
+        """Lowest real value of the range, a float32 scalar."""
+        return self.tracked.ends[0]
+
+    @property
+    def high(self):
+        """Highest real value of the range, a float32 scalar."""
+        return self.tracked.ends[1]
 
     @property
     def scale(self):
@@ -134,7 +151,7 @@ class OutputQuantizer(keras.layers.Layer):
         lowest, highest = self._limits(scale, zero_point, bounds)
         if training and self._random is not None:
             return stochastic_fake_quantize(x, scale, lowest, highest, self._random)
-        return fake_quantize(x, scale, lowest, highest)
+        return fake_quantize_activation(x, scale, lowest, highest)
 
     def requantize(self, accumulator, multiplier, bounds=UNBOUNDED):
         """Brings an accumulator to this quantizer's integers, with one rounding.
@@ -188,9 +205,9 @@ class OutputQuantizer(keras.layers.Layer):
         """Sets the range of real values that the integers cover, from calibration."""
         if not (math.isfinite(low) and math.isfinite(high)):
             raise QuantizationError(f"{self.name}: the range [{low}, {high}] is not finite")
-        if self._group is not None:
-            self._group.clear()
-        self._assign(*(ops.convert_to_tensor(end, "float32") for end in (low, high)))
+        ends = ops.convert_to_tensor([low, high], "float32")
+        self.tracked.set(ends)
+        self._derive(ends)
 
     def set_parameters(self, scale: float, zero_point: int) -> None:
         """Sets scale and zero point where the output's definition gives them (sigmoid: 2^-b and 0), and fixes them.
@@ -211,7 +228,7 @@ class OutputQuantizer(keras.layers.Layer):
             raise QuantizationError(
                 f"{self.name}: the zero point {zero_point} is not allowed; give {lowest} to {highest}"
             )
-        self._assign_parameters(ops.convert_to_tensor(scale, "float32"), ops.convert_to_tensor(zero_point, "float32"))
+        self._keep(np.array(scale, np.float32), np.array(zero_point, np.float32))
         self.fix()
 
     def join(self, signed: bool) -> None:
@@ -228,20 +245,18 @@ class OutputQuantizer(keras.layers.Layer):
         self.members += 1
         self.signed = self.signed or signed
         self.integers = integer_range(self.bitwidth, signed=self.symmetric and self.signed)
-        if self._group is None:
-            self._group = GroupRange(self._state)
 
     def fix(self) -> None:
         """Keeps the range as it is from now on; a learned scale is kept bit for bit."""
         self.settle()
         if self.log_step is not None:
-            self._assign_parameters(ops.convert_to_tensor(self.scale), ops.convert_to_tensor(self.zero_point))
+            self._keep(np.array(self.scale), np.array(self.zero_point))
         self.fixed = True
 
     def settle(self) -> None:
-        """Folds the last training step of a group into its range, so that no step is pending."""
-        if self._group is not None and bool(read_now(self.calibrated)):
-            self._move_to(self._group.settle(self._tracked_range, self.momentum))
+        """Moves the range by the last training step, which would wait for the next one otherwise."""
+        if int(read_now(self.tracked.turn)):
+            self._derive(self.tracked.settle(self.momentum))
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -267,10 +282,10 @@ class OutputQuantizer(keras.layers.Layer):
             one_of("scale with learned_step=True", self.scale_kind, ("float",))
             one_of("rounding with learned_step=True", self.rounding, ("nearest",))
 
-    def _state(self, name, value, dtype="float32", trainable=False):
+    def _state(self, name, shape, value, dtype="float32", trainable=False):
         initializer = keras.initializers.Constant(value) if dtype != "bool" else "zeros"
         return self.add_weight(
-            name=name, shape=(), initializer=initializer, dtype=dtype, trainable=trainable, autocast=False
+            name=name, shape=shape, initializer=initializer, dtype=dtype, trainable=trainable, autocast=False
         )
 
     def _limits(self, scale, zero_point, bounds):
@@ -301,36 +316,19 @@ class OutputQuantizer(keras.layers.Layer):
         return ops.cond(
             self.steps < self.ema_freeze_delay,
             lambda: self._move(x, bounds),
-            lambda: (ops.convert_to_tensor(self.scale), ops.convert_to_tensor(self.zero_point)),
+            lambda: (ops.convert_to_tensor(self.stored_scale), ops.convert_to_tensor(self.zero_point)),
         )
 
     def _move(self, x, bounds):
+        """Returns scale and zero point for this training step, and takes note of the range of `x`."""
         x = ops.stop_gradient(x)
         low = ops.zeros(()) if bounds[0] == 0.0 else ops.minimum(ops.cast(ops.min(x), "float32"), 0.0)
         high = ops.maximum(ops.cast(ops.max(x), "float32"), 0.0)
         high = ops.minimum(high, bounds[1]) if math.isfinite(bounds[1]) else high
-        if self._group is None:
-            keep = ops.cast(self.calibrated, "float32") * self.momentum
-            moved = (self.low * keep + low * (1.0 - keep), self.high * keep + high * (1.0 - keep))
-            return self._move_to(TrackedRange(*moved, self.steps + 1))
-        moved = self._group.see(
-            low,
-            high,
-            self._tracked_range,
-            members=self.members,
-            momentum=self.momentum,
-            calibrated=self.calibrated,
-            delay=self.ema_freeze_delay,
+        ends = self.tracked.see(
+            ops.stack([low, high]), members=self.members, momentum=self.momentum, delay=self.ema_freeze_delay
         )
-        return self._move_to(moved)
-
-    @property
-    def _tracked_range(self) -> TrackedRange:
-        return TrackedRange(*(ops.convert_to_tensor(variable) for variable in (self.low, self.high, self.steps)))
-
-    def _move_to(self, tracked: TrackedRange):
-        self.steps.assign(tracked.steps)
-        return self._assign(tracked.low, tracked.high)
+        return self._derive(ends)
 
     def _learn(self, x):
         """Quantizes with the learned scale; N of the gradient's scale are the values of one sample."""
@@ -341,7 +339,9 @@ class OutputQuantizer(keras.layers.Layer):
             x, scale, self.integers.lowest - zero_point, self.integers.highest - zero_point, gradient_scale
         )
 
-    def _assign(self, low, high):
+    def _derive(self, ends):
+        """Stores the scale and the zero point of a range, and returns them."""
+        low, high = ops.unstack(ends, 2)
         power_of_two = self.scale_kind == "power_of_two"
         if self.symmetric:
             maximum = ops.maximum(ops.abs(low), ops.abs(high))
@@ -349,23 +349,19 @@ class OutputQuantizer(keras.layers.Layer):
             zero_point = ops.zeros(())
         else:
             scale, zero_point = affine_parameters(low, high, self.integers, power_of_two=power_of_two)
-        self.low.assign(low)
-        self.high.assign(high)
-        return self._store(scale, zero_point)
+        self._store(scale, zero_point)
+        return scale, zero_point
 
-    def _assign_parameters(self, scale, zero_point) -> None:
+    def _keep(self, scale: np.ndarray, zero_point: np.ndarray) -> None:
         """Sets the parameters as they are, and the range that they cover."""
-        self.low.assign((self.integers.lowest - zero_point) * scale)
-        self.high.assign((self.integers.highest - zero_point) * scale)
+        self.tracked.set((np.array(self.integers, np.float32) - zero_point) * scale)
         self._store(scale, zero_point)
 
-    def _store(self, scale, zero_point):
+    def _store(self, scale, zero_point) -> None:
         self.stored_scale.assign(scale)
+        self.zero_point.assign(zero_point)
         if self.log_step is not None:
             self.log_step.assign(0.0)
-        self.zero_point.assign(zero_point)
-        self.calibrated.assign(True)
-        return scale, zero_point
 
     def _require_calibration(self):
         known = read_now(self.calibrated)

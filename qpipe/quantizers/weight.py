@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -23,8 +23,21 @@ from qpipe.quantizers.weight_grids import (
     WeightGrid,
 )
 
-SMALLEST_LIVE_SCALE = 2.0**-100
-"""Kernels with a finer grid count as all zero: float32 could not hold their accumulator's scale."""
+
+class BiasSteps(NamedTuple):
+    """A bias, as far as the kernel's scale depends on it.
+
+    Attributes:
+        steps: magnitude of each channel's bias divided by the input's scale, shape (channels,).
+        largest: largest integer that a bias may be on the accumulator's scale.
+    """
+
+    steps: Any
+    largest: float
+
+
+NEGLIGIBLE_BIAS = BiasSteps(2.0**-80, math.inf)
+"""A bias that asks nothing of the scale; a kernel of zeros takes a scale so fine that any bias lies on its grid."""
 
 
 class KindOfWeights(NamedTuple):
@@ -133,42 +146,35 @@ class WeightQuantizer(keras.layers.Layer):
             )
         self.built = True
 
-    def scale_of(self, kernel, smallest=None, bias=None):
+    def scale_of(self, kernel, bias: BiasSteps | None = None):
         """Returns the scale for `kernel`, shape as the kernel with 1 on every axis that shares a scale.
 
         Args:
             kernel: float tensor.
-            smallest: lower bound of the scale for each output channel, shape (channels,), below which a bias on
-                the accumulator's scale would not fit. A scale that can't be raised (it is fixed; or the kind is
-                ternary or binary, whose scale is the weights' magnitude) stays as it is.
-            bias: magnitude of each channel's bias divided by the input's scale, shape (channels,): an all-zero
-                channel takes the scale on which this is its largest integer, 1 if the bias is 0 too.
+            bias: what is added to the accumulator. The scale is raised where it would not fit there, unless it
+                can't be (it is fixed; or the kind is ternary or binary, whose scale is the weights' magnitude). An
+                all-zero channel takes the scale on which its bias is the largest integer, 1 if that is 0 too.
         """
         if self.fixed:
             return ops.convert_to_tensor(self.scale)
-        if self.learning:
-            scale = learned_scale(self.scale, self.log_step)
-        else:
-            scale = self._derived_scale(ops.stop_gradient(ops.convert_to_tensor(kernel)), bias)
-        if smallest is None or not self.grid.scale_can_be_raised:
+        of_bias = None if bias is None else self._per_kernel(bias.steps)
+        scale = learned_scale(self.scale, self.log_step) if self.learning else self._derived_scale(kernel, of_bias)
+        if bias is None or bias is NEGLIGIBLE_BIAS or not self.grid.scale_can_be_raised:
             return scale
-        lowest = self._per_kernel(ops.stop_gradient(ops.convert_to_tensor(smallest)))
-        if self.scale_kind == "power_of_two":
-            lowest = ops.where(lowest > 0.0, scale_for_maximum(lowest, 1, power_of_two=True), 0.0)
-        return ops.maximum(scale, lowest)
+        return ops.maximum(scale, self._lowest(of_bias, bias.largest))
 
-    def raised_channels(self, kernel, smallest, bias=None) -> np.ndarray:
+    def raised_channels(self, kernel, bias: BiasSteps) -> np.ndarray:
         """Returns for each output channel whether its scale was raised so that its bias fits: bool (channels,).
 
         Args:
             kernel: float values, as `scale_of` takes them.
-            smallest: lower bound of the scale of each channel.
             bias: as in `scale_of`.
         """
-        usual = ops.convert_to_numpy(self._derived_scale(ops.convert_to_tensor(kernel), bias))
-        actual = ops.convert_to_numpy(self.scale_of(kernel, smallest, bias))
-        smallest = np.asarray(ops.convert_to_numpy(smallest)).reshape(-1)
-        return (smallest > usual.reshape(-1)) & (actual.reshape(-1) > usual.reshape(-1))
+        usual = self._derived_scale(kernel, self._per_kernel(bias.steps))
+        usual, actual, steps = (
+            np.ravel(ops.convert_to_numpy(value)) for value in (usual, self.scale_of(kernel, bias), bias.steps)
+        )
+        return (steps / bias.largest > usual) & (actual > usual)
 
     def call(self, kernel, training=False):
         return self.fake(kernel, self.scale_of(kernel), training)
@@ -194,7 +200,7 @@ class WeightQuantizer(keras.layers.Layer):
             return learned_fake_quantize(kernel, scale, lowest, highest, 1.0 / math.sqrt(values * highest))
         if training and self._random is not None:
             return stochastic_fake_quantize(kernel, scale, lowest, highest, self._random)
-        return self.grid.fake(kernel, scale, self._axes)
+        return self.grid.fake(kernel, scale, self._axes, derived=not (self.fixed or self.learning))
 
     def integer(self, kernel, scale):
         """Returns the integers of `kernel` on the grid of `scale`, as a float32 tensor."""
@@ -205,13 +211,13 @@ class WeightQuantizer(keras.layers.Layer):
         """Bits that the integers themselves take, as opposed to their packed form: 16 for `po2` of 5 bits."""
         return self.integers.highest.bit_length() + 1
 
-    def fix(self, kernel, smallest=None, bias=None):
+    def fix(self, kernel, bias: BiasSteps | None = None):
         """Stores the scale of `kernel`; it stays as it is until `release`.
 
         A learned step is stored as it is, bit for bit; the arguments are those of `scale_of`.
         """
         self.fixed = False
-        self.scale.assign(self.scale_of(kernel, smallest, bias))
+        self.scale.assign(self.scale_of(kernel, bias))
         if self.learned_step:
             self.log_step.assign(ops.zeros_like(self.log_step))
         self.fixed, self.learning = True, False
@@ -261,17 +267,21 @@ class WeightQuantizer(keras.layers.Layer):
             )
         one_of("rounding with learned_step=True", self.rounding, ("nearest",))
 
-    def _derived_scale(self, kernel, bias):
-        scale = self.grid.scale_of(kernel, self._axes)
-        if bias is None:
-            return scale
-        largest = ops.max(ops.abs(kernel), axis=self._axes.of_scale, keepdims=True)
-        bias = self._per_kernel(ops.stop_gradient(ops.convert_to_tensor(bias)))
-        of_bias = scale_for_maximum(bias, self.integers.highest, power_of_two=self.scale_kind == "power_of_two")
-        return ops.where(largest < SMALLEST_LIVE_SCALE * self.integers.highest, of_bias, scale)
+    def _derived_scale(self, kernel, of_bias):
+        return self.grid.scale_of(ops.stop_gradient(ops.convert_to_tensor(kernel)), self._axes, of_bias)
+
+    def _lowest(self, of_bias, largest: float):
+        """Returns the scale below which the bias would not fit; a power of two where the scale is one."""
+        lowest = of_bias * (1.0 / largest)
+        if self.scale_kind == "power_of_two":
+            return ops.where(lowest > 0.0, scale_for_maximum(lowest, 1, power_of_two=True), 0.0)
+        return lowest
 
     def _per_kernel(self, per_channel):
-        """Brings one value per output channel to the shape of the scale."""
+        """Brings one value per output channel, or one for all, to the shape of the scale."""
+        if isinstance(per_channel, float):
+            return per_channel
+        per_channel = ops.stop_gradient(ops.convert_to_tensor(per_channel))
         if self.per_channel:
             return ops.reshape(per_channel, self.scale.shape)
         return ops.reshape(ops.max(per_channel), self.scale.shape)

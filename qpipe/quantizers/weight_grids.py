@@ -7,13 +7,17 @@ from typing import Any, NamedTuple, Protocol
 from keras import ops
 
 from qpipe.numerics import IntegerRange, integer_range, round_half_even, scale_for_maximum
-from qpipe.quantizers.fake_quantization import fake_quantize
+from qpipe.quantizers.fake_quantization import fake_quantize, round_to_grid
 from qpipe.quantizers.straight_through import straight_through
 
 MSE_CANDIDATES = 40
 SMALLEST_MSE_SHARE = 0.3
 TERNARY_THRESHOLD = 0.7
 """Share of the mean magnitude below which a weight becomes 0 (arXiv 1605.04711, equation 6)."""
+
+
+SMALLEST_LIVE_SCALE = 2.0**-100
+"""Kernels with a finer grid count as all zero: float32 could not hold their accumulator's scale."""
 
 
 class KernelAxes(NamedTuple):
@@ -34,14 +38,28 @@ class WeightGrid(Protocol):
     integers: IntegerRange
     scale_can_be_raised: bool
 
-    def scale_of(self, kernel, axes: KernelAxes) -> Any:
-        """Returns the scale of `kernel`, with size 1 on the axes that share one; any positive one for zeros."""
+    def scale_of(self, kernel, axes: KernelAxes, of_zeros) -> Any:
+        """Returns the scale of `kernel`, with size 1 on the axes that share one.
+
+        Args:
+            kernel: float tensor.
+            axes: of its scale and its channels.
+            of_zeros: what takes the place of the largest magnitude where all weights are zero (or so small that
+                float32 could not hold the accumulator's scale), of the scale's shape; None leaves them as they are.
+        """
 
     def integer(self, kernel, scale, axes: KernelAxes) -> Any:
         """Returns the integers of `kernel` on the grid of `scale`, as float32."""
 
-    def fake(self, kernel, scale, axes: KernelAxes) -> Any:
-        """Returns `kernel` on the grid of `scale`, with the straight-through gradient."""
+    def fake(self, kernel, scale, axes: KernelAxes, *, derived: bool) -> Any:
+        """Returns `kernel` on the grid of `scale`, with the straight-through gradient.
+
+        Args:
+            kernel: float tensor.
+            scale: as `scale_of` gives it, or another one.
+            axes: of its scale and its channels.
+            derived: whether `scale` is at least what `scale_of` gives for this very kernel.
+        """
 
 
 class UniformGrid:
@@ -54,19 +72,22 @@ class UniformGrid:
         self.least_squares = least_squares
         self.power_of_two = power_of_two
 
-    def scale_of(self, kernel, axes):
+    def scale_of(self, kernel, axes, of_zeros):
         """From the largest magnitude, or the share of it with the least squared error."""
-        maximum = _largest_magnitude(kernel, axes.of_scale)
-        if self.least_squares:
-            maximum = self._least_squares_maximum(kernel, maximum, axes)
+        largest = _largest_magnitude(kernel, axes.of_scale)
+        maximum = self._least_squares_maximum(kernel, largest, axes) if self.least_squares else largest
+        if of_zeros is not None:
+            maximum = ops.where(_counts_as_zero(largest, self.integers), of_zeros, maximum)
         return self._scale_for(maximum)
 
     def integer(self, kernel, scale, axes):
         """Rounds to nearest, ties to even, and cuts off."""
         return ops.clip(round_half_even(kernel / scale), *self.integers)
 
-    def fake(self, kernel, scale, axes):
-        """Fake quantization with the gradient of the library's contract."""
+    def fake(self, kernel, scale, axes, *, derived):
+        """Fake quantization with the gradient of the library's contract; the largest magnitude cuts nothing off."""
+        if derived and not self.least_squares:
+            return round_to_grid(kernel, scale)
         return fake_quantize(kernel, scale, *(float(end) for end in self.integers))
 
     def _scale_for(self, maximum):
@@ -104,15 +125,17 @@ class PowerOfTwoGrid:
         largest = 2 ** (2 ** (bitwidth - 1) - 2)
         self.integers = IntegerRange(-largest, largest)
 
-    def scale_of(self, kernel, axes):
+    def scale_of(self, kernel, axes, of_zeros):
         """2 to the smallest exponent."""
-        return _nearest_power_of_two(_largest_magnitude(kernel, axes.of_scale)) / float(self.integers.highest)
+        largest = _largest_magnitude(kernel, axes.of_scale)
+        scale = _nearest_power_of_two(largest) / float(self.integers.highest)
+        return _unless_zero(scale, largest, of_zeros, self.integers, power_of_two=True)
 
     def integer(self, kernel, scale, axes):
         """Rounds to nearest in the log domain."""
         return ops.clip(self._rounded(kernel, scale), *self.integers)
 
-    def fake(self, kernel, scale, axes):
+    def fake(self, kernel, scale, axes, *, derived):
         """Straight-through where the largest exponent is not exceeded."""
         rounded = self._rounded(kernel, scale)
         integers = ops.clip(rounded, *self.integers)
@@ -137,18 +160,20 @@ class TernaryGrid:
     def __init__(self, *, power_of_two: bool):
         self.power_of_two = power_of_two
 
-    def scale_of(self, kernel, axes):
+    def scale_of(self, kernel, axes, of_zeros):
         """Mean magnitude above the threshold, or the power of two that is nearest to it in the log domain."""
         kept = self._kept(kernel, axes)
         total = ops.sum(ops.abs(kernel) * kept, axis=axes.of_scale, keepdims=True)
         mean = total / ops.maximum(ops.sum(kept, axis=axes.of_scale, keepdims=True), 1.0)
-        return _positive(mean, self.power_of_two)
+        largest = _largest_magnitude(kernel, axes.of_scale)
+        scale = _positive(mean, self.power_of_two)
+        return _unless_zero(scale, largest, of_zeros, self.integers, power_of_two=self.power_of_two)
 
     def integer(self, kernel, scale, axes):
         """Sign of what lies above the threshold."""
         return ops.sign(kernel) * self._kept(kernel, axes)
 
-    def fake(self, kernel, scale, axes):
+    def fake(self, kernel, scale, axes, *, derived):
         """Straight-through everywhere."""
         return straight_through(kernel, self.integer(kernel, scale, axes) * scale, ops.ones_like(kernel))
 
@@ -171,22 +196,36 @@ class BinaryGrid:
     def __init__(self, *, power_of_two: bool):
         self.power_of_two = power_of_two
 
-    def scale_of(self, kernel, axes):
+    def scale_of(self, kernel, axes, of_zeros):
         """Mean magnitude, or the power of two that is nearest to it in the log domain."""
-        return _positive(ops.mean(ops.abs(kernel), axis=axes.of_scale, keepdims=True), self.power_of_two)
+        largest = _largest_magnitude(kernel, axes.of_scale)
+        scale = _positive(ops.mean(ops.abs(kernel), axis=axes.of_scale, keepdims=True), self.power_of_two)
+        return _unless_zero(scale, largest, of_zeros, self.integers, power_of_two=self.power_of_two)
 
     def integer(self, kernel, scale, axes):
         """Sign, and 0 for channels of zeros."""
         alive = ops.cast(_largest_magnitude(kernel, axes.of_channel) > 0.0, "float32")
         return (2.0 * ops.cast(kernel >= 0.0, "float32") - 1.0) * alive
 
-    def fake(self, kernel, scale, axes):
+    def fake(self, kernel, scale, axes, *, derived):
         """Straight-through everywhere."""
         return straight_through(kernel, self.integer(kernel, scale, axes) * scale, ops.ones_like(kernel))
 
 
 def _largest_magnitude(kernel, axes):
     return ops.max(ops.abs(kernel), axis=axes, keepdims=True)
+
+
+def _counts_as_zero(largest, integers: IntegerRange):
+    return largest < SMALLEST_LIVE_SCALE * integers.highest
+
+
+def _unless_zero(scale, largest, of_zeros, integers: IntegerRange, *, power_of_two: bool):
+    """Returns `scale`, and where all weights count as zero the one with which `of_zeros` is the largest integer."""
+    if of_zeros is None:
+        return scale
+    other = scale_for_maximum(of_zeros, integers.highest, power_of_two=power_of_two)
+    return ops.where(_counts_as_zero(largest, integers), other, scale)
 
 
 def _positive(mean, power_of_two: bool):

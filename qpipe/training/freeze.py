@@ -55,13 +55,14 @@ class FreezeByRetracing(keras.callbacks.Callback):
             self.model.make_train_function(force=True)
 
     def on_train_end(self, logs=None):
-        """Leaves the choice to the graph again."""
+        """Takes in the last step, and leaves the choice to the graph again."""
+        self._settle()
         for part in self._parts():
             part.known_frozen = None
         self.model.train_function = None
 
     def _settle(self):
-        """Folds in the last step of ranges that several layers share, which would wait for the next step otherwise."""
+        """Moves the ranges by the last step, which would wait for the next one otherwise."""
         for quantizer in output_quantizers(self.model).values():
             quantizer.settle()
 

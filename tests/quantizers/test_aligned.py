@@ -52,10 +52,23 @@ def test_a_wide_buffer_takes_a_wide_bias():
     assert float(AlignedWeightQuantizer().integer(np.array([1000.0], "float32"), np.float32(2.0**-40))[0]) < 2**31
 
 
+@pytest.mark.parametrize("bits", [None, 16, 20])
+def test_training_rounds_but_does_not_cut_off_in_a_wide_buffer(bits):
+    quantizer = AlignedWeightQuantizer(bitwidth=bits)
+    bias = np.array([1e6, -1e4, 3e-5], "float32")
+    np.testing.assert_allclose(quantizer(bias, np.float32(2.0**-20)), bias, atol=2.0**-5)
+    np.testing.assert_allclose(quantizer(bias, np.float32(1e-30)), bias, rtol=2.0**-15, atol=1e-6)
+
+
+def smallest_weight_scale(quantizer, bias, input_scale):
+    demands = quantizer.demands(bias, input_scale)
+    return np.array(demands.steps) * np.float32(1.0 / demands.largest)
+
+
 def test_a_bias_fits_at_the_smallest_weight_scale(rng):
     bias = rng.normal(size=5).astype("float32") * 100
     quantizer = AlignedWeightQuantizer(buffer_bitwidth=16)
-    smallest = np.array(quantizer.smallest_weight_scale(bias, np.float32(0.02)))
+    smallest = smallest_weight_scale(quantizer, bias, np.float32(0.02))
     integers = quantizer.int64(bias, smallest * np.float32(0.02))
     np.testing.assert_array_equal(np.abs(integers), 2**15 - 1)
     error = np.abs(np.array(quantizer(bias, smallest * np.float32(0.02))) - bias)
@@ -71,7 +84,7 @@ def test_nothing_saturates_at_the_smallest_weight_scale(buffer, bits, bias, inpu
     """Whatever the rounding of float32 does, the bias stays inside, and loses no more than its mantissa does."""
     quantizer = AlignedWeightQuantizer(bitwidth=bits, buffer_bitwidth=buffer)
     bias, input_scale = np.array([bias, -bias], "float32"), np.float32(input_scale)
-    scale = np.array(quantizer.smallest_weight_scale(bias, input_scale)) * input_scale
+    scale = smallest_weight_scale(quantizer, bias, input_scale) * input_scale
     quantizer.require_fit(bias, scale, "conv")
     integers = quantizer.int64(bias, scale)
     assert np.abs(integers).max() <= 2 ** (buffer - 1) - 1

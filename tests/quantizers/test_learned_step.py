@@ -8,6 +8,7 @@ import tensorflow as tf
 from qpipe.errors import QuantizationError
 from qpipe.quantizers import OutputQuantizer, WeightQuantizer
 from qpipe.quantizers.learned_step import learned_fake_quantize, learned_scale
+from qpipe.quantizers.weight import BiasSteps
 
 SHAPE = (30, 4)
 
@@ -95,8 +96,8 @@ def test_fixing_keeps_the_learned_scale_bit_for_bit(rng):
 
 def test_a_learned_scale_is_raised_where_a_bias_would_not_fit(rng):
     quantizer, kernel = learning(rng)
-    smallest = np.array([0, 9, 0, 0], "float32")
-    assert np.array(quantizer.scale_of(kernel, smallest))[0, 1] == 9
+    bias = BiasSteps(np.array([0, 9, 0, 0], "float32"), 1.0)
+    assert np.array(quantizer.scale_of(kernel, bias))[0, 1] == 9
 
 
 def test_calibrating_again_before_training_derives_the_scale_again(rng):

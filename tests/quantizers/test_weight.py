@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from qpipe.quantizers import WeightQuantizer
+from qpipe.quantizers.weight import BiasSteps
 
 CONV, DEPTHWISE, DENSE = (3, 2, 4, 5), (3, 3, 4, 2), (6, 5)
 KINDS = [(CONV, (-1,), (1, 1, 1, 5)), (DEPTHWISE, (-2, -1), (1, 1, 4, 2)), (DENSE, (-1,), (1, 5)), ((7,), (-1,), (7,))]
@@ -77,14 +78,13 @@ def test_all_zero_channel(range_, kind, rng):
     scale = np.array(quantizer.scale_of(kernel)).ravel()
     assert scale[2] == 1
     assert np.isfinite(np.array(quantizer(kernel))).all()
-    bias = np.array([3, 3, 1e-3, 3, 0], "float32")
-    smallest = bias / np.float32(2**31)
-    of_bias = np.array(quantizer.scale_of(kernel, smallest, bias)).ravel()
+    bias = BiasSteps(np.array([3, 3, 1e-3, 3, 0], "float32"), 2.0**31)
+    of_bias = np.array(quantizer.scale_of(kernel, bias)).ravel()
     assert of_bias[2] == (np.float32(1e-3) / np.float32(127) if kind == "float" else 2.0**-16)
     np.testing.assert_array_equal(np.delete(of_bias, 2), np.delete(scale, 2))
-    assert not quantizer.raised_channels(kernel, smallest, bias).any()
-    assert np.array(quantizer.integer(kernel, quantizer.scale_of(kernel, smallest, bias)))[..., 2].any() == np.False_
-    without = np.array(quantizer.scale_of(kernel, smallest, np.zeros(5, "float32"))).ravel()
+    assert not quantizer.raised_channels(kernel, bias).any()
+    assert np.array(quantizer.integer(kernel, quantizer.scale_of(kernel, bias)))[..., 2].any() == np.False_
+    without = np.array(quantizer.scale_of(kernel, BiasSteps(np.zeros(5, "float32"), 2.0**31))).ravel()
     assert without[2] == 1
 
 
@@ -92,7 +92,7 @@ def test_all_zero_channel(range_, kind, rng):
 def test_weights_too_small_for_a_scale_count_as_zero(magnitude):
     kernel = np.full(DENSE, magnitude, "float32")
     quantizer = built(DENSE)
-    scale = quantizer.scale_of(kernel, np.full(5, 1e-9, "float32"), np.full(5, 2.54, "float32"))
+    scale = quantizer.scale_of(kernel, BiasSteps(np.full(5, 2.54, "float32"), 2.0**31))
     np.testing.assert_array_equal(np.ravel(scale), np.float32(2.54) / np.float32(127))
     assert not np.array(quantizer.integer(kernel, scale)).any()
 
@@ -103,18 +103,18 @@ def test_a_scale_is_raised_to_the_smallest_allowed(per_channel, kind, rng):
     kernel = normal(rng, DENSE)
     quantizer = built(DENSE, per_channel=per_channel, scale=kind)
     usual = np.array(quantizer.scale_of(kernel)).ravel()
-    smallest = np.array([0, 0, 0, 0, 3.0], "float32")
-    raised = np.array(quantizer.scale_of(kernel, smallest)).ravel()
+    bias = BiasSteps(np.array([0, 0, 0, 0, 3.0 * 127], "float32"), 127.0)
+    raised = np.array(quantizer.scale_of(kernel, bias)).ravel()
     assert raised[-1] == pytest.approx(4.0 if kind == "power_of_two" else 3.0, rel=1e-6)
     if per_channel:
         np.testing.assert_array_equal(raised[:4], usual[:4])
         assert raised[-1] >= 3.0
     expected = [False, False, False, False, True]
-    assert quantizer.raised_channels(kernel, smallest).tolist() == expected
-    quantizer.fix(kernel, smallest)
-    assert quantizer.raised_channels(kernel, smallest).tolist() == expected
+    assert quantizer.raised_channels(kernel, bias).tolist() == expected
+    quantizer.fix(kernel, bias)
+    assert quantizer.raised_channels(kernel, bias).tolist() == expected
     quantizer.fix(kernel)
-    assert not quantizer.raised_channels(kernel, smallest).any()
+    assert not quantizer.raised_channels(kernel, bias).any()
 
 
 def test_fixed_scale_does_not_follow_the_weights(rng):
@@ -123,7 +123,7 @@ def test_fixed_scale_does_not_follow_the_weights(rng):
     before = np.array(quantizer.scale_of(kernel))
     quantizer.fix(kernel)
     np.testing.assert_array_equal(quantizer.scale_of(kernel * 5), before)
-    np.testing.assert_array_equal(quantizer.scale_of(kernel, np.full(5, 9.0)), before)
+    np.testing.assert_array_equal(quantizer.scale_of(kernel, BiasSteps(np.full(5, 9.0, "float32"), 1.0)), before)
     saturated = np.array(quantizer(np.where(kernel > 0, 1e3, -1e3).astype("float32")))
     np.testing.assert_array_equal(saturated, before * 127 * np.where(kernel > 0, 1, -1))
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qpipe.quantizers import WeightQuantizer
+from qpipe.quantizers.weight import BiasSteps
 
 DENSE, DEPTHWISE = (6, 5), (3, 3, 4, 2)
 KINDS = [("uniform", 3), ("uniform", 8), ("po2", 2), ("po2", 3), ("po2", 5), ("ternary", 2), ("binary", 1)]
@@ -110,7 +111,7 @@ def test_all_zero_kernel(kind, bits):
     kernel = np.zeros(DENSE, "float32")
     assert not np.array(quantizer(kernel)).any()
     bias = np.array([0, 0.5, 1, 2, 4], "float32")
-    scale = np.ravel(quantizer.scale_of(kernel, None, bias))
+    scale = np.ravel(quantizer.scale_of(kernel, BiasSteps(bias, 2.0**31)))
     assert scale[0] == 1
     np.testing.assert_array_equal(scale[1:], bias[1:] / np.float32(quantizer.integers.highest))
 
@@ -140,9 +141,9 @@ def test_no_gradient_beyond_the_largest_power_of_two():
 def test_a_scale_that_is_the_weights_magnitude_is_never_raised(kind, rng):
     kernel = rng.normal(size=DENSE).astype("float32")
     quantizer = built(DENSE, kind=kind)
-    smallest = np.full(5, 1e3, "float32")
-    np.testing.assert_array_equal(quantizer.scale_of(kernel, smallest), quantizer.scale_of(kernel))
-    assert not quantizer.raised_channels(kernel, smallest).any()
+    bias = BiasSteps(np.full(5, 1e3, "float32"), 1.0)
+    np.testing.assert_array_equal(quantizer.scale_of(kernel, bias), quantizer.scale_of(kernel))
+    assert not quantizer.raised_channels(kernel, bias).any()
 
 
 @pytest.mark.parametrize(
