@@ -13,13 +13,8 @@ from qpipe.graph.selection import is_exact, matches, require_match
 from qpipe.graph.trace import Graph, Node, trace
 from qpipe.layers.activations import activation_of_layer
 from qpipe.layers.batch_statistics import STATISTICS_ARGUMENTS
-from qpipe.layers.folded import BatchnormFolding, QConv2DBatchnorm, QDenseBatchnorm, QDepthwiseConv2DBatchnorm
+from qpipe.layers.folded import FOLDED_CLASS, BatchnormFolding
 
-FOLDED_CLASS = {
-    keras.layers.Conv2D: QConv2DBatchnorm,
-    keras.layers.DepthwiseConv2D: QDepthwiseConv2DBatchnorm,
-    keras.layers.Dense: QDenseBatchnorm,
-}
 BATCHNORM_ARGUMENTS = ("momentum", "epsilon", "center", "scale", *STATISTICS_ARGUMENTS)
 
 

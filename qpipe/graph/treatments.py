@@ -19,13 +19,10 @@ from qpipe.layers import (
     QConv1D,
     QConv1DTranspose,
     QConv2D,
-    QConv2DBatchnorm,
     QConv2DTranspose,
     QDense,
-    QDenseBatchnorm,
     QDepthwiseConv1D,
     QDepthwiseConv2D,
-    QDepthwiseConv2DBatchnorm,
     QGlobalAveragePooling1D,
     QGlobalAveragePooling2D,
     QMultiply,
@@ -34,6 +31,7 @@ from qpipe.layers import (
 )
 from qpipe.layers.activations import activation_name, activation_of_layer, fused_bounds
 from qpipe.layers.batch_statistics import STATISTICS_ARGUMENTS
+from qpipe.layers.folded import FOLDED_CLASS
 from qpipe.layers.passing import PASSING
 
 LINEAR_FIELDS = ("weight", "bias", "output", "buffer_bitwidth")
@@ -197,9 +195,7 @@ QUANTIZED_CLASS = {
     keras.layers.DepthwiseConv1D: QDepthwiseConv1D,
     keras.layers.DepthwiseConv2D: QDepthwiseConv2D,
     keras.layers.Dense: QDense,
-    QConv2DBatchnorm: QConv2DBatchnorm,
-    QDepthwiseConv2DBatchnorm: QDepthwiseConv2DBatchnorm,
-    QDenseBatchnorm: QDenseBatchnorm,
+    **{folded: folded for folded in FOLDED_CLASS.values()},
 }
 TREATMENTS: dict[type, LayerTreatment] = {
     **{kind: LayerTreatment(LINEAR_FIELDS, _apply_linear, fuses=True) for kind in QUANTIZED_CLASS},
