@@ -11,7 +11,7 @@ from qpipe.graph.layer_treatment import LayerTreatment
 from qpipe.graph.quantizer_factory import bias_quantizer, weight_quantizer
 from qpipe.graph.rebuild import transfer
 from qpipe.graph.rules import LayerSettings
-from qpipe.graph.trace import Node
+from qpipe.graph.trace import Node, statistics_arguments
 from qpipe.layers import (
     QAdd,
     QAveragePooling1D,
@@ -31,7 +31,7 @@ from qpipe.layers import (
 )
 from qpipe.layers.activations import activation_name, activation_of_layer, fused_bounds
 from qpipe.layers.batch_statistics import STATISTICS_ARGUMENTS
-from qpipe.layers.folded import FOLDED_CLASS
+from qpipe.layers.folded import FOLDED_CLASS, BatchnormFolding
 from qpipe.layers.passing import PASSING
 
 LINEAR_FIELDS = ("weight", "bias", "output", "buffer_bitwidth")
@@ -79,6 +79,8 @@ def why_float(decisions, node: Node, settings: LayerSettings) -> str | None:
         return f"shared: it is called {decisions.graph.calls(layer)} times, on inputs of different scales"
     if isinstance(layer, keras.layers.BatchNormalization) and layer.axis not in (-1, len(node.inputs[0].shape) - 1):
         return f"its axis {layer.axis} is not the last one"
+    if type(layer) in GLOBAL_AVERAGE_POOLING and node.mask is not None:
+        return "it averages what a mask keeps"
     if type(layer) in MERGES and len({len(edge.shape) for edge in node.inputs}) > 1:
         return "its inputs have different ranks"
     if isinstance(layer, keras.layers.Multiply) and len(node.inputs) > 2:
@@ -139,7 +141,7 @@ def _apply_batchnorm(rewrite, node: Node, settings: LayerSettings, plan: LayerPl
         ema_freeze_delay=rewrite.ema_freeze_delay,
     )
     layer.trainable = node.operation.trainable
-    rewrite.set(last.outputs[0], layer(x), output)
+    rewrite.set(last.outputs[0], layer(x, **statistics_arguments(node, rewrite.real)), output)
     transfer(node.operation, layer)
     _describe(plan, layer, last, node)
 
@@ -222,7 +224,8 @@ def _finish(rewrite, node: Node, last: Node, quantizers: dict, x):
     layer = node.operation
     quantized = QUANTIZED_CLASS[type(layer)].from_config(layer.get_config() | quantizers | {"name": node.name})
     quantized.trainable = layer.trainable
-    rewrite.set(last.outputs[0], quantized(x), quantized.output_quantizer)
+    arguments = statistics_arguments(node, rewrite.real) if isinstance(quantized, BatchnormFolding) else {}
+    rewrite.set(last.outputs[0], quantized(x, **arguments), quantized.output_quantizer)
     transfer(layer, quantized)
     return quantized
 

@@ -88,7 +88,7 @@ class QuantizedBatchNormalization(BatchStatistics, QuantizedLinear, _Affine):
         """Returns the float vectors (a, b), of the moving statistics."""
         return self.factors(*self.moving_moments())
 
-    def call(self, x, training=None):
+    def call(self, x, training=None, mask=None):
         if self.input_quantizer is None:
             raise QuantizationError(
                 f"{self.name}: the quantizer of its input is not known; give input_quantizer the OutputQuantizer "
@@ -96,7 +96,7 @@ class QuantizedBatchNormalization(BatchStatistics, QuantizedLinear, _Affine):
             )
         y = self.choose(
             training,
-            lambda: self.accumulate(x, self.factors(*self.batch_moments(x)), training),
+            lambda: self.accumulate(x, self.factors(*self.batch_moments(x, mask)), training),
             lambda: self.accumulate(x, self.folded_weights(), training),
         )
         return self.finish(y, training)

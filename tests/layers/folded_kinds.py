@@ -27,9 +27,7 @@ class Kind:
 
 KINDS = {
     "conv1d": Kind(keras.layers.Conv1D, layers.QConv1DBatchnorm, (5, 3), (8, 9, 4), {"padding": "causal"}),
-    "conv": Kind(
-        keras.layers.Conv2D, layers.QConv2DBatchnorm, (5, 3), (8, 6, 6, 3), {"padding": "same", "strides": 2}
-    ),
+    "conv": Kind(keras.layers.Conv2D, layers.QConv2DBatchnorm, (5, 3), (8, 6, 6, 3), {"padding": "same", "strides": 2}),
     "depthwise1d": Kind(
         keras.layers.DepthwiseConv1D, layers.QDepthwiseConv1DBatchnorm, (3,), (8, 9, 3), {"depth_multiplier": 2}
     ),
