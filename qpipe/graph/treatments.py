@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from qpipe.graph.activation_treatments import activation_treatment, add_activation, why_activation_in_float
 from qpipe.graph.groups import apply_concatenation, why_concatenation_in_float
 from qpipe.graph.layer_plan import LayerPlan
 from qpipe.graph.layer_treatment import LayerTreatment
-from qpipe.graph.quantizer_factory import bias_quantizer, weight_quantizer
+from qpipe.graph.quantizer_factory import (
+    bias_quantizer,
+    own_bias_quantizer,
+    own_weight_quantizer,
+    weight_quantizer,
+)
 from qpipe.graph.rebuild import transfer
 from qpipe.graph.rules import LayerSettings
 from qpipe.graph.trace import Node, statistics_arguments
@@ -109,8 +116,10 @@ def _apply_linear(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan)
     output = rewrite.new_output(node.name, settings, signed=fused is None, edge=shared)
     quantizers = {
         "activation": fused,
-        "kernel_quantizer": weight_quantizer(settings.weight, node.name, axes),
-        "bias_quantizer": bias_quantizer(settings.bias, node.name, buffer),
+        "kernel_quantizer": own_weight_quantizer(layer, settings, node.name)
+        or weight_quantizer(settings.weight, node.name, axes),
+        "bias_quantizer": own_bias_quantizer(layer, settings, node.name, buffer)
+        or bias_quantizer(settings.bias, node.name, buffer),
         "output_quantizer": output,
         "input_quantizer": input_quantizer,
         "buffer_bitwidth": buffer,
@@ -189,7 +198,7 @@ GLOBAL_AVERAGE_POOLING = {
     keras.layers.GlobalAveragePooling1D: QGlobalAveragePooling1D,
     keras.layers.GlobalAveragePooling2D: QGlobalAveragePooling2D,
 }
-QUANTIZED_CLASS = {
+QUANTIZED_CLASS: dict[type, Any] = {
     keras.layers.Conv1D: QConv1D,
     keras.layers.Conv2D: QConv2D,
     keras.layers.Conv1DTranspose: QConv1DTranspose,

@@ -56,7 +56,8 @@ class BatchnormFolding(BatchStatistics):
     def __init__(self, *args, folding_mode: str = "ema_stats_folding", **kwargs):
         super().__init__(**folded_layer_arguments(type(self), args, kwargs))
         self.folding_mode = one_of("folding_mode", folding_mode, ("ema_stats_folding", "batch_stats_folding"))
-        self.supports_masking = self.supports_masking or self._keeps_positions
+        if self._keeps_positions:
+            self.supports_masking = True
 
     def build(self, input_shape):
         """Creates the linear layer's weights and the batch normalization's."""

@@ -51,16 +51,16 @@ def folded_layer_arguments(layer_class: type, positional: tuple, keywords: dict[
     _drop(arguments, where)
     _read_quantizers(arguments, where, layer_class)
     activation = arguments.get("activation")
-    if is_qkeras_text(activation):
+    if isinstance(activation, str) and is_qkeras_text(activation):
         raise refuse_activation(activation, f"{where}: activation")
     return arguments
 
 
-def as_python(value: object) -> str:
+def as_python(value: Any) -> str:
     """Returns a quantizer or activation as the Python that makes it, without arguments at their defaults."""
     if value is None or not hasattr(value, "get_config"):
         return str(getattr(value, "__name__", value))
-    parameters = inspect.signature(type(value).__init__).parameters
+    parameters = inspect.signature(type(value)).parameters
     config = {key: entry for key, entry in value.get_config().items() if key in parameters}
     shown = [
         f"{key}={entry!r}"

@@ -184,6 +184,25 @@ def bias_quantizer_from_qkeras(text: str, where: str, buffer_bitwidth: int = 32)
     return AlignedWeightQuantizer(bitwidth=bits, buffer_bitwidth=buffer_bitwidth)
 
 
+def largest_integer_of_qkeras(text: str, where: str) -> int:
+    """Returns the largest magnitude of the integers that an activation quantizer of QKeras gives.
+
+    Args:
+        text: such as `quantized_bits(8, 0, 1)` or `quantized_relu(6, 2)`.
+        where: what the text was given for, for messages.
+
+    Raises:
+        ValueError: if the text names another quantizer.
+    """
+    quantizer = parse_qkeras(text, where)
+    bits = quantizer.arguments.get("bits")
+    if quantizer.name == "quantized_relu" and not quantizer.arguments["negative_slope"]:
+        return 2**bits - 1
+    if quantizer.name in ("quantized_bits", "quantized_linear"):
+        return 2 ** (bits - 1) if quantizer.arguments["keep_negative"] else 2**bits - 1
+    raise quantizer.refuse("its integers are not those of an input", "'quantized_bits(8, 0, 1)'")
+
+
 def refuse_activation(text: str, where: str) -> ValueError:
     """Returns the error for an activation of QKeras, with the equivalent written out.
 
@@ -289,7 +308,8 @@ def _call(text: str, where: str) -> tuple[str, list, dict[str, Any]]:
     except (SyntaxError, ValueError):
         pass
     raise ValueError(
-        f"{where}: {text!r} can't be read; allowed: a quantizer's name and plain values, as in 'quantized_bits(4, 0, 1)'"
+        f"{where}: {text!r} can't be read; allowed: a quantizer's name and plain values, such as "
+        "'quantized_bits(4, 0, 1)'"
     )
 
 
