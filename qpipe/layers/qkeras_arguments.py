@@ -60,14 +60,15 @@ def as_python(value: Any) -> str:
     """Returns a quantizer or activation as the Python that makes it, without arguments at their defaults."""
     if value is None or not hasattr(value, "get_config"):
         return str(getattr(value, "__name__", value))
-    parameters = inspect.signature(type(value)).parameters
+    kind: Any = type(value)
+    parameters = inspect.signature(kind.__init__).parameters
     config = {key: entry for key, entry in value.get_config().items() if key in parameters}
     shown = [
         f"{key}={entry!r}"
         for key, entry in config.items()
         if entry != parameters[key].default and not (key == "channel_axes" and tuple(entry) == (-1,))
     ]
-    return f"{type(value).__name__}({', '.join(shown)})"
+    return f"{kind.__name__}({', '.join(shown)})"
 
 
 def _by_name(layer_class: type, positional: tuple, keywords: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _by_name(layer_class: type, positional: tuple, keywords: dict[str, Any]) -> 
 
 def _names(layer_class: type) -> list[str]:
     """Names of the positional arguments of the Keras layer below `layer_class`."""
-    keras_class = next(base for base in layer_class.__mro__ if base.__module__.startswith("keras."))
+    keras_class: Any = next(base for base in layer_class.__mro__ if base.__module__.startswith("keras."))
     parameters = inspect.signature(keras_class.__init__).parameters.values()
     return [entry.name for entry in parameters if entry.kind is entry.POSITIONAL_OR_KEYWORD][1:]
 

@@ -69,8 +69,8 @@ _WITHOUT_EFFECT = ("integer", "symmetric", "var_name", "use_variables", "number_
 """Arguments of weight quantizers that change nothing once the scale follows the weights."""
 
 _LEAST_SQUARES = (
-    "QKeras fits the power of two to the weights in five steps; here it is the one with the least squared error of "
-    "those that clip at 0.3 to 1 times the largest weight"
+    "QKeras' five steps end near the power of two with the least squared error; here it is that very one, a factor of "
+    "2 apart in some channels"
 )
 _EXPONENTS = "here the exponents end at that of the largest weight, and 0 is one of the values"
 _THRESHOLD = "here weights below 0.7 times the mean magnitude become 0 (arXiv 1605.04711)"
@@ -195,7 +195,7 @@ def largest_integer_of_qkeras(text: str, where: str) -> int:
         ValueError: if the text names another quantizer.
     """
     quantizer = parse_qkeras(text, where)
-    bits = quantizer.arguments.get("bits")
+    bits = quantizer.arguments.get("bits", 8)
     if quantizer.name == "quantized_relu" and not quantizer.arguments["negative_slope"]:
         return 2**bits - 1
     if quantizer.name in ("quantized_bits", "quantized_linear"):
