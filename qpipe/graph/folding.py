@@ -10,16 +10,11 @@ from qpipe.config.schema import FoldingConfig
 from qpipe.errors import ConfigError, QuantizationError
 from qpipe.graph.rebuild import Rebuild, transfer
 from qpipe.graph.selection import is_exact, matches, require_match
-from qpipe.graph.trace import Graph, Node, trace
+from qpipe.graph.trace import Graph, Node, statistics_arguments, trace
 from qpipe.layers.activations import activation_of_layer
 from qpipe.layers.batch_statistics import STATISTICS_ARGUMENTS
-from qpipe.layers.folded import BatchnormFolding, QConv2DBatchnorm, QDenseBatchnorm, QDepthwiseConv2DBatchnorm
+from qpipe.layers.folded import FOLDED_CLASS, BatchnormFolding
 
-FOLDED_CLASS = {
-    keras.layers.Conv2D: QConv2DBatchnorm,
-    keras.layers.DepthwiseConv2D: QDepthwiseConv2DBatchnorm,
-    keras.layers.Dense: QDenseBatchnorm,
-}
 BATCHNORM_ARGUMENTS = ("momentum", "epsilon", "center", "scale", *STATISTICS_ARGUMENTS)
 
 
@@ -102,7 +97,7 @@ def fold_batchnorm(model: keras.Model, config: FoldingConfig | None = None) -> k
         config: what is folded and how; by default all that can be.
 
     Returns:
-        A new model with `QConv2DBatchnorm`, `QDepthwiseConv2DBatchnorm` and `QDenseBatchnorm` layers.
+        A new model with `QConv2DBatchnorm`, `QDenseBatchnorm` and so on in the place of the pairs.
 
     Raises:
         ConfigError: if a selector names a layer that does not exist or may not fold.
@@ -113,23 +108,30 @@ def fold_batchnorm(model: keras.Model, config: FoldingConfig | None = None) -> k
 
 
 def apply_folding(graph: Graph, plan: FoldingPlan, config: FoldingConfig) -> keras.Model:
-    """Builds the folded model that `plan` describes; see `fold_batchnorm`."""
-    folds = {id(fold.linear): fold for fold in plan.folds}
-    absorbed = {id(node) for fold in plan.folds for node in (fold.batchnorm, fold.activation) if node}
+    """Builds the folded model that `plan` describes; see `fold_batchnorm`.
+
+    A folded layer takes the place of its linear layer; where it has a mask, that of the batch normalization, behind
+    all that the mask is made of.
+    """
+    folds = {id(fold.linear if fold.batchnorm.mask is None else fold.batchnorm): fold for fold in plan.folds}
+    members = {
+        id(node) for fold in plan.folds for node in (fold.linear, fold.batchnorm, fold.activation) if node is not None
+    }
     rebuild = Rebuild(graph)
     for node in graph.nodes:
-        if id(node) in absorbed:
-            continue
-        if id(node) not in folds:
+        if id(node) in folds:
+            _call_folded(rebuild, folds[id(node)], config)
+        elif id(node) not in members:
             rebuild.copy(node)
-            continue
-        fold = folds[id(node)]
-        layer = _folded_layer(fold, config)
-        output = layer(rebuild.tensor(node.inputs[0]))
-        transfer(node.operation, layer)
-        transfer(fold.batchnorm.operation, layer)
-        rebuild.set((fold.activation or fold.batchnorm).outputs[0], output)
     return rebuild.model()
+
+
+def _call_folded(rebuild: Rebuild, fold: Fold, config: FoldingConfig) -> None:
+    layer = _folded_layer(fold, config)
+    output = layer(rebuild.tensor(fold.linear.inputs[0]), **statistics_arguments(fold.batchnorm, rebuild.tensor))
+    transfer(fold.linear.operation, layer)
+    transfer(fold.batchnorm.operation, layer)
+    rebuild.set((fold.activation or fold.batchnorm).outputs[0], output)
 
 
 def unfold_batchnorm(model: keras.Model) -> keras.Model:
@@ -204,9 +206,21 @@ def _why_producer_not_foldable(graph: Graph, producer: Node, batchnorm: Node) ->
         "it is shared": graph.calls(normalization) > 1,
         f"{producer.name!r} is an output of the model": graph.is_output(producer.outputs[0]),
         f"{producer.name!r} feeds other layers too": len(graph.consumers(producer.outputs[0])) > 1,
-        "it is called with a mask": len(batchnorm.inputs) > 1,
+        f"a mask reaches {producer.name!r}, which does not hand it on": _swallows_mask(producer),
+        "its mask does not fit the layer's output": not _mask_fits(batchnorm),
     }
     return next((reason for reason, holds in checks.items() if holds), None)
+
+
+def _mask_fits(batchnorm: Node) -> bool:
+    mask = batchnorm.mask
+    return mask is None or len(mask.shape) == len(batchnorm.inputs[0].shape) - 1
+
+
+def _swallows_mask(producer: Node) -> bool:
+    """Whether the folded layer would see a mask that Keras keeps from the batch normalization."""
+    masked = getattr(producer.inputs[0].tensor, "_keras_mask", None) is not None
+    return masked and not producer.operation.supports_masking
 
 
 def _why_not_selected(name: str, config: FoldingConfig) -> str | None:

@@ -1,8 +1,9 @@
-"""Quantizers made from their configuration."""
+"""Quantizers made from their configuration, or of those that a layer brings with it."""
 
 from __future__ import annotations
 
 from qpipe.config.schema import BiasQuantizerConfig, OutputQuantizerConfig, WeightQuantizerConfig
+from qpipe.graph.rules import LayerSettings
 from qpipe.quantizers import AlignedWeightQuantizer, OutputQuantizer, WeightQuantizer
 
 
@@ -41,3 +42,21 @@ def output_quantizer(
         learned_step=config.learned_step,
         name=f"{name}_output",
     )
+
+
+def own_weight_quantizer(layer, settings: LayerSettings, name: str) -> WeightQuantizer | None:
+    """Returns a copy of the kernel quantizer that `layer` brings, or None if it has none or a rule sets one."""
+    own = getattr(layer, "kernel_quantizer", None)
+    if own is None or "weight" in settings.set_by_rules:
+        return None
+    return type(own).from_config(own.get_config() | {"name": f"{name}_weight", "fixed": False, "learning": False})
+
+
+def own_bias_quantizer(
+    layer, settings: LayerSettings, name: str, buffer_bitwidth: int
+) -> AlignedWeightQuantizer | None:
+    """Returns a copy of the bias quantizer that `layer` brings, or None if it has none or a rule sets one."""
+    own = getattr(layer, "bias_quantizer", None)
+    if own is None or "bias" in settings.set_by_rules:
+        return None
+    return type(own).from_config(own.get_config() | {"name": f"{name}_bias", "buffer_bitwidth": buffer_bitwidth})

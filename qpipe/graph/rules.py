@@ -22,7 +22,7 @@ QUANTIZER_FIELDS = ("weight", "bias", "output", "a_quantizer", "b_quantizer")
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """The quantizers of one layer after the rules, and the rules that matched it."""
+    """The quantizers of one layer after the rules, the rules that matched it, and the fields that they set."""
 
     weight: WeightQuantizerConfig
     bias: BiasQuantizerConfig
@@ -32,6 +32,7 @@ class LayerSettings:
     buffer_bitwidth: int | None
     quantize: bool = True
     rules: tuple[str, ...] = field(default=())
+    set_by_rules: frozenset[str] = frozenset()
 
     def buffer_for(self, input_bitwidth: int) -> int:
         """Returns the accumulator's width: as configured, or 32, and 64 for inputs of more than 8 bits."""
@@ -53,7 +54,12 @@ def settings_of(name: str, config: QuantizerConfig) -> LayerSettings:
         if rule.buffer_bitwidth is not None:
             values["buffer_bitwidth"] = rule.buffer_bitwidth
         quantize = quantize if rule.quantize is None else rule.quantize
-    settings = LayerSettings(**values, quantize=quantize, rules=tuple(rule.match for rule in matched))
+    settings = LayerSettings(
+        **values,
+        quantize=quantize,
+        rules=tuple(rule.match for rule in matched),
+        set_by_rules=frozenset(key for rule in matched for key in _set_fields(rule)),
+    )
     if matched:
         where = f"quantizer.layers, all rules for layer {name!r}: "
         validate_weight(f"{where}weight", settings.weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,23 @@ class Node:
     def inputs(self) -> list[Edge]:
         """The edges among the arguments, in order."""
         return [leaf for leaf in tree.flatten((self.args, self.kwargs)) if isinstance(leaf, Edge)]
+
+    @property
+    def mask(self) -> Edge | None:
+        """The edge that the call has as its mask, if any; Keras hands a tensor's mask on as an argument."""
+        mask = self.kwargs.get("mask")
+        return mask if isinstance(mask, Edge) else None
+
+
+def statistics_arguments(node: Node, tensor: Callable[[Edge], Any]) -> dict[str, Any]:
+    """Returns the arguments of the call that decide about batch statistics: `training` and `mask`, where it has them.
+
+    Args:
+        node: of a layer with a batch normalization.
+        tensor: gives the tensor for an edge.
+    """
+    arguments = {} if node.kwargs.get("training") is None else {"training": node.kwargs["training"]}
+    return arguments if node.mask is None else arguments | {"mask": tensor(node.mask)}
 
 
 @dataclass(eq=False)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from qpipe.graph.activation_treatments import activation_treatment, add_activation, why_activation_in_float
 from qpipe.graph.groups import apply_concatenation, why_concatenation_in_float
 from qpipe.graph.layer_plan import LayerPlan
 from qpipe.graph.layer_treatment import LayerTreatment
-from qpipe.graph.quantizer_factory import bias_quantizer, weight_quantizer
+from qpipe.graph.quantizer_factory import (
+    bias_quantizer,
+    own_bias_quantizer,
+    own_weight_quantizer,
+    weight_quantizer,
+)
 from qpipe.graph.rebuild import transfer
 from qpipe.graph.rules import LayerSettings
-from qpipe.graph.trace import Node
+from qpipe.graph.trace import Node, statistics_arguments
 from qpipe.layers import (
     QAdd,
     QAveragePooling1D,
@@ -19,13 +26,10 @@ from qpipe.layers import (
     QConv1D,
     QConv1DTranspose,
     QConv2D,
-    QConv2DBatchnorm,
     QConv2DTranspose,
     QDense,
-    QDenseBatchnorm,
     QDepthwiseConv1D,
     QDepthwiseConv2D,
-    QDepthwiseConv2DBatchnorm,
     QGlobalAveragePooling1D,
     QGlobalAveragePooling2D,
     QMultiply,
@@ -34,6 +38,7 @@ from qpipe.layers import (
 )
 from qpipe.layers.activations import activation_name, activation_of_layer, fused_bounds
 from qpipe.layers.batch_statistics import STATISTICS_ARGUMENTS
+from qpipe.layers.folded import FOLDED_CLASS, BatchnormFolding
 from qpipe.layers.passing import PASSING
 
 LINEAR_FIELDS = ("weight", "bias", "output", "buffer_bitwidth")
@@ -81,6 +86,8 @@ def why_float(decisions, node: Node, settings: LayerSettings) -> str | None:
         return f"shared: it is called {decisions.graph.calls(layer)} times, on inputs of different scales"
     if isinstance(layer, keras.layers.BatchNormalization) and layer.axis not in (-1, len(node.inputs[0].shape) - 1):
         return f"its axis {layer.axis} is not the last one"
+    if type(layer) in GLOBAL_AVERAGE_POOLING and node.mask is not None:
+        return "it averages what a mask keeps"
     if type(layer) in MERGES and len({len(edge.shape) for edge in node.inputs}) > 1:
         return "its inputs have different ranks"
     if isinstance(layer, keras.layers.Multiply) and len(node.inputs) > 2:
@@ -109,8 +116,10 @@ def _apply_linear(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan)
     output = rewrite.new_output(node.name, settings, signed=fused is None, edge=shared)
     quantizers = {
         "activation": fused,
-        "kernel_quantizer": weight_quantizer(settings.weight, node.name, axes),
-        "bias_quantizer": bias_quantizer(settings.bias, node.name, buffer),
+        "kernel_quantizer": own_weight_quantizer(layer, settings, node.name)
+        or weight_quantizer(settings.weight, node.name, axes),
+        "bias_quantizer": own_bias_quantizer(layer, settings, node.name, buffer)
+        or bias_quantizer(settings.bias, node.name, buffer),
         "output_quantizer": output,
         "input_quantizer": input_quantizer,
         "buffer_bitwidth": buffer,
@@ -141,7 +150,7 @@ def _apply_batchnorm(rewrite, node: Node, settings: LayerSettings, plan: LayerPl
         ema_freeze_delay=rewrite.ema_freeze_delay,
     )
     layer.trainable = node.operation.trainable
-    rewrite.set(last.outputs[0], layer(x), output)
+    rewrite.set(last.outputs[0], layer(x, **statistics_arguments(node, rewrite.real)), output)
     transfer(node.operation, layer)
     _describe(plan, layer, last, node)
 
@@ -189,7 +198,7 @@ GLOBAL_AVERAGE_POOLING = {
     keras.layers.GlobalAveragePooling1D: QGlobalAveragePooling1D,
     keras.layers.GlobalAveragePooling2D: QGlobalAveragePooling2D,
 }
-QUANTIZED_CLASS = {
+QUANTIZED_CLASS: dict[type, Any] = {
     keras.layers.Conv1D: QConv1D,
     keras.layers.Conv2D: QConv2D,
     keras.layers.Conv1DTranspose: QConv1DTranspose,
@@ -197,9 +206,7 @@ QUANTIZED_CLASS = {
     keras.layers.DepthwiseConv1D: QDepthwiseConv1D,
     keras.layers.DepthwiseConv2D: QDepthwiseConv2D,
     keras.layers.Dense: QDense,
-    QConv2DBatchnorm: QConv2DBatchnorm,
-    QDepthwiseConv2DBatchnorm: QDepthwiseConv2DBatchnorm,
-    QDenseBatchnorm: QDenseBatchnorm,
+    **{folded: folded for folded in FOLDED_CLASS.values()},
 }
 TREATMENTS: dict[type, LayerTreatment] = {
     **{kind: LayerTreatment(LINEAR_FIELDS, _apply_linear, fuses=True) for kind in QUANTIZED_CLASS},
@@ -226,7 +233,8 @@ def _finish(rewrite, node: Node, last: Node, quantizers: dict, x):
     layer = node.operation
     quantized = QUANTIZED_CLASS[type(layer)].from_config(layer.get_config() | quantizers | {"name": node.name})
     quantized.trainable = layer.trainable
-    rewrite.set(last.outputs[0], quantized(x), quantized.output_quantizer)
+    arguments = statistics_arguments(node, rewrite.real) if isinstance(quantized, BatchnormFolding) else {}
+    rewrite.set(last.outputs[0], quantized(x, **arguments), quantized.output_quantizer)
     transfer(layer, quantized)
     return quantized
 

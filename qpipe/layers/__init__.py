@@ -14,7 +14,15 @@ from qpipe.layers.convolution import (
     QDepthwiseConv2D,
 )
 from qpipe.layers.elementwise import ElementwiseFunction
-from qpipe.layers.folded import QConv2DBatchnorm, QDenseBatchnorm, QDepthwiseConv2DBatchnorm
+from qpipe.layers.folded import (
+    QConv1DBatchnorm,
+    QConv1DTransposeBatchnorm,
+    QConv2DBatchnorm,
+    QConv2DTransposeBatchnorm,
+    QDenseBatchnorm,
+    QDepthwiseConv1DBatchnorm,
+    QDepthwiseConv2DBatchnorm,
+)
 from qpipe.layers.lookup import QActivation
 from qpipe.layers.merge import QAdd, QMultiply, QSubtract
 from qpipe.layers.pooling import (
@@ -35,13 +43,17 @@ __all__ = [
     "QAveragePooling2D",
     "QClamp",
     "QConv1D",
+    "QConv1DBatchnorm",
     "QConv1DTranspose",
+    "QConv1DTransposeBatchnorm",
     "QConv2D",
     "QConv2DBatchnorm",
     "QConv2DTranspose",
+    "QConv2DTransposeBatchnorm",
     "QDense",
     "QDenseBatchnorm",
     "QDepthwiseConv1D",
+    "QDepthwiseConv1DBatchnorm",
     "QDepthwiseConv2D",
     "QDepthwiseConv2DBatchnorm",
     "QGlobalAveragePooling1D",

@@ -69,9 +69,7 @@ class QuantizedBatchNormalization(BatchStatistics, QuantizedLinear, _Affine):
         """Creates the variables of the normalization and the scale of `a`."""
         if not 2 <= len(input_shape) <= 5:
             raise ValueError(f"{self.name}: the shape {input_shape} has {len(input_shape)} axes; allowed: 2 to 5")
-        axis = self.axis[0] if isinstance(self.axis, list | tuple) and len(self.axis) == 1 else self.axis
-        if axis not in (-1, len(input_shape) - 1):
-            raise ValueError(f"{self.name}: axis={self.axis} of the shape {input_shape} is not the last axis")
+        self.require_last_axis(input_shape)
         self.rank = len(input_shape)
         self.build_statistics(input_shape[-1])
         if self.kernel_quantizer is not None and not self.kernel_quantizer.built:
@@ -90,7 +88,7 @@ class QuantizedBatchNormalization(BatchStatistics, QuantizedLinear, _Affine):
         """Returns the float vectors (a, b), of the moving statistics."""
         return self.factors(*self.moving_moments())
 
-    def call(self, x, training=None):
+    def call(self, x, training=None, mask=None):
         if self.input_quantizer is None:
             raise QuantizationError(
                 f"{self.name}: the quantizer of its input is not known; give input_quantizer the OutputQuantizer "
@@ -98,7 +96,7 @@ class QuantizedBatchNormalization(BatchStatistics, QuantizedLinear, _Affine):
             )
         y = self.choose(
             training,
-            lambda: self.accumulate(x, self.factors(*self.batch_moments(x)), training),
+            lambda: self.accumulate(x, self.factors(*self.batch_moments(x, mask)), training),
             lambda: self.accumulate(x, self.folded_weights(), training),
         )
         return self.finish(y, training)

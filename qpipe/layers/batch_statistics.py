@@ -39,7 +39,7 @@ class BatchStatistics(_Layer):
     looks at the count, unless a training loop knows it and sets `known_frozen` before it traces.
 
     Args:
-        axis: the channel axis; only the last one is supported.
+        axis: the channel axis, as a number or in a list or tuple; only the last one is supported.
         momentum: of the moving statistics.
         epsilon: added to the variance.
         center: whether there is a beta.
@@ -53,7 +53,7 @@ class BatchStatistics(_Layer):
     def __init__(
         self,
         *args,
-        axis: int = -1,
+        axis: int | list[int] | tuple[int, ...] = -1,
         momentum: float = 0.99,
         epsilon: float = 1e-3,
         center: bool = True,
@@ -67,7 +67,7 @@ class BatchStatistics(_Layer):
             for name in STATISTICS_ARGUMENTS
         }
         super().__init__(*args, **kwargs)
-        self.axis = axis
+        self.axis = axis if isinstance(axis, int) else axis[0] if len(axis) == 1 else tuple(axis)
         self.momentum = momentum
         self.epsilon = epsilon
         self.center = center
@@ -76,6 +76,11 @@ class BatchStatistics(_Layer):
         self.known_frozen: bool | None = None
         for name, value in own.items():
             setattr(self, name, _GETTERS[name.rsplit("_", 1)[1]](value))
+
+    def require_last_axis(self, shape) -> None:
+        """Raises a ValueError if the channel axis is not the last one of `shape`."""
+        if self.axis not in (-1, len(shape) - 1):
+            raise ValueError(f"{self.name}: axis={self.axis} of the shape {tuple(shape)} is not the last axis")
 
     def build_statistics(self, channels: int) -> None:
         """Creates gamma and beta (where there are any), the moving statistics and the step count."""
@@ -99,10 +104,16 @@ class BatchStatistics(_Layer):
             return with_batch()
         return ops.cond(self.steps < self.ema_freeze_delay, with_batch, with_moving)
 
-    def batch_moments(self, y):
-        """Returns mean and biased variance over every axis but the last, and moves the moving statistics."""
+    def batch_moments(self, y, mask=None):
+        """Returns mean and biased variance over every axis but the last, and moves the moving statistics.
+
+        Args:
+            y: tensor, channels last.
+            mask: boolean tensor of its shape without the channels: which positions count. None counts all.
+        """
         # a copy: inside a conditional a custom gradient may not close over a tensor from outside
-        mean, variance = _channel_moments(ops.copy(ops.cast(y, "float32")))
+        y = ops.copy(ops.cast(y, "float32"))
+        mean, variance = _channel_moments(y) if mask is None else _masked_moments(y, mask)
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + ops.stop_gradient(batch) * (1.0 - self.momentum))
         self.steps.assign(self.steps + 1)
@@ -169,3 +180,12 @@ def _channel_moments(x):
         return x * slope + (per_value * for_mean - slope * mean)
 
     return (mean, variance), gradient
+
+
+def _masked_moments(x, mask):
+    """Returns mean and biased variance over the positions that the mask keeps, as Keras' BatchNormalization does."""
+    axes = list(range(len(x.shape) - 1))
+    kept = ops.broadcast_to(ops.expand_dims(ops.cast(mask, "bool"), -1), ops.shape(x))
+    count = ops.sum(ops.cast(kept, x.dtype), axis=axes) + keras.backend.epsilon()
+    mean = ops.sum(ops.where(kept, x, 0.0), axis=axes) / count
+    return mean, ops.sum(ops.where(kept, ops.square(x - mean), 0.0), axis=axes) / count

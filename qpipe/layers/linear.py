@@ -86,6 +86,7 @@ class QuantizedLinear(_Layer):
     def build(self, input_shape):
         """Creates the layer's weights and those of its kernel quantizer."""
         super().build(input_shape)
+        self._require_channel_axes()
         if self.kernel_quantizer is not None and not self.kernel_quantizer.built:
             self.kernel_quantizer.build(tuple(self.kernel.shape))
 
@@ -156,6 +157,12 @@ class QuantizedLinear(_Layer):
 
     channel_axes: tuple[int, ...] = (-1,)
 
+    def set_bias_quantizer(self, quantizer: AlignedWeightQuantizer) -> None:
+        """Makes `quantizer` the layer's bias quantizer, also of a layer that is built."""
+        self._tracker.unlock()
+        self.bias_quantizer = quantizer
+        self._tracker.lock()
+
     def fix_scales(self) -> None:
         """Stores the kernel's scale; it does not follow the weights any more."""
         kernel, bias = self.folded_weights()
@@ -195,6 +202,16 @@ class QuantizedLinear(_Layer):
     @property
     def _connected(self) -> bool:
         return None not in (self.input_quantizer, self.kernel_quantizer)
+
+    def _require_channel_axes(self) -> None:
+        quantizer, rank = self.kernel_quantizer, len(self.kernel.shape)
+        if quantizer is None or not quantizer.per_channel:
+            return
+        if {axis % rank for axis in quantizer.channel_axes} != {axis % rank for axis in self.channel_axes}:
+            raise ValueError(
+                f"{self.name}: kernel_quantizer has channel_axes={quantizer.channel_axes}; the output channels of its "
+                f"kernel {tuple(self.kernel.shape)} are the axes {self.channel_axes}"
+            )
 
     def _demands_of(self, bias, training=False):
         """Returns what a bias asks of the kernel's scale, as far as the input's scale is known."""

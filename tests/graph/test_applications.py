@@ -1,17 +1,21 @@
 """Every family of `keras.applications` goes through what a dry run does."""
 
+import runpy
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
 from qpipe import keras_source
 from qpipe.config.schema import FoldingConfig, QuantizerConfig
-from qpipe.graph.folding import apply_folding, plan_folding
+from qpipe.graph.folding import apply_folding, plan_folding, unfold_batchnorm
 from qpipe.graph.layer_plan import Treatment
 from qpipe.graph.quantization import quantize_with_plan
 from qpipe.graph.trace import trace
 from qpipe.reports.layers import layer_report
 
+DOCS = Path(__file__).parents[2] / "docs"
 FAST = {
     "MobileNet": {"alpha": 0.25},
     "MobileNetV2": {"alpha": 0.35},
@@ -24,6 +28,7 @@ SLOW = {
     "EfficientNetV2B0": {},
     "InceptionResNetV2": {"size": 75},
     "InceptionV3": {"size": 75},
+    "MobileNetV3Large": {"alpha": 0.75},
     "MobileNetV3Small": {"alpha": 0.75},
     "NASNetMobile": {},
     "ResNet50": {},
@@ -70,6 +75,7 @@ def test_family_goes_through_a_dry_run(name):
     folding = plan_folding(graph, FoldingConfig())
     folded = apply_folding(graph, folding, FoldingConfig())
     _assert_same_output(folded, model)
+    _assert_same_output(unfold_batchnorm(folded), model)
 
     result = quantize_with_plan(folded, QuantizerConfig(), absorbed=folding.absorbed())
     report = layer_report(result, folding)
@@ -84,6 +90,20 @@ def test_family_goes_through_a_dry_run(name):
     normalizations = sum(isinstance(node.operation, keras.layers.BatchNormalization) for node in graph.nodes)
     assert len(folding.folds) + len(folding.kept) == normalizations
     assert result.model.output_shape == (None, 10)
+
+
+def folding_table() -> dict:
+    return runpy.run_path(str(DOCS / "generate_folding_table.py"))
+
+
+def test_a_row_of_the_folding_table_is_what_its_script_writes():
+    assert folding_table()["row"]("MobileNetV2") in (DOCS / "folding-table.md").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.slow
+def test_the_folding_table_is_what_its_script_writes():
+    written = (DOCS / "folding-table.md").read_text(encoding="utf-8")
+    assert written == folding_table()["page"](), "run: python docs/generate_folding_table.py"
 
 
 def _assert_same_output(ours: keras.Model, theirs: keras.Model) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from keras import layers as k
 
+from qpipe import layers as q
+
 LINE = (12, 3)
 IMAGE = (7, 6, 4)
 
@@ -72,6 +74,20 @@ LINEAR = [
     LayerCase("dense", (24,), k.Dense(7, activation="relu"), True),
     LayerCase("dense_on_positions", LINE, k.Dense(7), True),
     LayerCase("dense_long_sums", (700,), k.Dense(3), True),
+]
+FOLDED = [
+    LayerCase("folded_conv1d", LINE, q.QConv1DBatchnorm(5, 3, padding="causal", use_bias=False), True),
+    LayerCase("folded_conv2d", IMAGE, q.QConv2DBatchnorm(5, 3, strides=2, use_bias=False, activation="relu"), True),
+    LayerCase("folded_depthwise1d", LINE, q.QDepthwiseConv1DBatchnorm(3, depth_multiplier=2, use_bias=False), True),
+    LayerCase("folded_depthwise2d", IMAGE, q.QDepthwiseConv2DBatchnorm(3, padding="same", use_bias=False), True),
+    LayerCase("folded_conv1d_transpose", LINE, q.QConv1DTransposeBatchnorm(5, 3, strides=2, use_bias=False), True),
+    LayerCase(
+        "folded_conv2d_transpose",
+        IMAGE,
+        q.QConv2DTransposeBatchnorm(5, 3, strides=2, padding="same", use_bias=False),
+        True,
+    ),
+    LayerCase("folded_dense", LINE, q.QDenseBatchnorm(7, use_bias=False, activation="relu6"), True),
 ]
 MERGES = [
     LayerCase("add", IMAGE, _branches(k.Add()), True),
@@ -154,6 +170,7 @@ NORMALIZATIONS = [
 ]
 CASES = [
     *LINEAR,
+    *FOLDED,
     *MERGES,
     *POOLING,
     *SHAPES,

@@ -4,16 +4,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from folded_kinds import KINDS, MODES
 
 from qpipe.algorithms import calibrate
 from qpipe.config.schema import QuantizerConfig
 from qpipe.graph.quantization import quantize_with_plan
-from qpipe.layers import QConv2DBatchnorm, QDenseBatchnorm, QDepthwiseConv2DBatchnorm, QuantizedBatchNormalization
+from qpipe.layers import QConv2DBatchnorm, QDenseBatchnorm, QuantizedBatchNormalization
 from qpipe.lowering.verification import verify_engine
 
-MODES = ("ema_stats_folding", "batch_stats_folding")
-SHAPES = {QConv2DBatchnorm: (8, 5, 5, 3), QDepthwiseConv2DBatchnorm: (8, 5, 5, 3), QDenseBatchnorm: (8, 6)}
-SIZES = {QConv2DBatchnorm: (4, 3), QDepthwiseConv2DBatchnorm: (3,), QDenseBatchnorm: (4,)}
+SHAPES = {kind.folded: (8, *kind.shape[1:]) for kind in KINDS.values()}
+SIZES = {kind.folded: kind.size for kind in KINDS.values()}
 
 
 def make(kind, mode="ema_stats_folding", delay=None):
@@ -70,7 +70,7 @@ def test_the_freeze_happens_inside_a_traced_step(mode, rng):
     step = tf.function(lambda x: layer(x, training=True))
     states = []
     for _ in range(4):
-        step(tf.constant(rng.normal(1.0, 2.0, (8, 5, 5, 3)), tf.float32))
+        step(tf.constant(rng.normal(1.0, 2.0, SHAPES[QConv2DBatchnorm]), tf.float32))
         states.append(statistics(layer))
     assert step.experimental_get_tracing_count() == 1
     assert [state[2] for state in states] == [1, 2, 2, 2]
@@ -81,23 +81,40 @@ def test_the_freeze_happens_inside_a_traced_step(mode, rng):
 def test_inference_counts_and_moves_nothing(rng):
     layer = make(QConv2DBatchnorm, delay=3)
     before = statistics(layer)
-    layer(rng.normal(size=(8, 5, 5, 3)).astype("float32"), training=False)
+    layer(rng.normal(size=(8, 6, 6, 3)).astype("float32"), training=False)
     for old, new in zip(before, statistics(layer), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
-def assignments_and_convolutions(layer, training):
-    graph = tf.function(lambda x: layer(x, training=training)).get_concrete_function(tf.TensorSpec((8, 5, 5, 3))).graph
+LINEAR = {"Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul"}
+MOMENTS = {"Mean", "SquaredDifference", "FusedBatchNormV3"}
+
+
+def counts(layer, training):
+    """How many linear operations, moments and assignments the traced graph has."""
+    shape = SHAPES[type(layer)]
+    graph = tf.function(lambda x: layer(x, training=training)).get_concrete_function(tf.TensorSpec(shape)).graph
     kinds = [operation.type for operation in graph.get_operations()]
-    return sum("Assign" in kind for kind in kinds), kinds.count("Conv2D")
+    assigned = sum("Assign" in kind for kind in kinds)
+    return sum(kind in LINEAR for kind in kinds), sum(kind in MOMENTS for kind in kinds), assigned
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_inference_is_one_convolution_and_no_assignment(mode):
-    layer = make(QConv2DBatchnorm, mode, 5)
-    assert assignments_and_convolutions(layer, training=False) == (0, 1)
+@pytest.mark.parametrize("kind", SHAPES)
+def test_inference_is_one_linear_operation_without_moments_and_assignments(kind, mode):
+    layer = make(kind, mode)
+    linear, moments, assigned = counts(layer, training=True)
+    assert (linear, moments > 0, assigned) == (2, True, 3)
+    assert counts(layer, training=False) == (1, 0, 0)
     layer.trainable = False
-    assert assignments_and_convolutions(layer, training=True) == (0, 1)
+    assert counts(layer, training=True) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_step_that_is_known_to_be_frozen_is_one_linear_operation(kind):
+    layer = make(kind, delay=5)
+    layer.known_frozen = True
+    assert counts(layer, training=True) == (1, 0, 0)
 
 
 @pytest.mark.parametrize(("mode", "delay"), zip(MODES, (3, None), strict=True))
@@ -129,10 +146,10 @@ def test_fit_counts_steps_and_the_file_keeps_them(mode, delay, rng, tmp_path):
 
 def test_weights_file_round_trip(rng, tmp_path):
     layer = make(QConv2DBatchnorm, delay=4)
-    model = keras.Sequential([keras.Input((5, 5, 3)), layer])
-    layer(rng.normal(size=(8, 5, 5, 3)).astype("float32"), training=True)
+    model = keras.Sequential([keras.Input((6, 6, 3)), layer])
+    layer(rng.normal(size=(8, 6, 6, 3)).astype("float32"), training=True)
     model.save_weights(tmp_path / "model.weights.h5")
-    twin = keras.Sequential([keras.Input((5, 5, 3)), make(QConv2DBatchnorm, delay=4)])
+    twin = keras.Sequential([keras.Input((6, 6, 3)), make(QConv2DBatchnorm, delay=4)])
     twin.load_weights(tmp_path / "model.weights.h5")
     for old, new in zip(model.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
