@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -91,6 +93,16 @@ def _require_quantized(model_name: str, plans: list[LayerPlan]) -> None:
     )
 
 
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
 class QuantizationRewrite:
     """Walks over the nodes of a graph; knows for each edge the quantizer of its new tensor (None: real values)."""
 
@@ -109,7 +121,15 @@ class QuantizationRewrite:
         self._names = {*graph.input_names, *(node.name for node in graph.nodes)}
 
     def run(self) -> keras.Model:
-        """Rewrites every node and returns the quantized model."""
+        """Rewrites every node and returns the quantized model.
+
+        Layers that it makes compute in float32, whatever Keras' default policy is: the integers are held in it. Those
+        that take over a layer of the float model keep its policy, for real values.
+        """
+        with _float32_by_default():
+            return self._run()
+
+    def _run(self) -> keras.Model:
         fused = {id(follower) for _, follower in self.decisions.fused.values()}
         for node in self.graph.nodes:
             if id(node) not in fused:
@@ -228,7 +248,7 @@ class QuantizationRewrite:
         else:
             plan.treatment = Treatment.keeps
             self.quantized(node.inputs[0])
-            self.rebuild.copy(node)
+            self.rebuild.copy(node, dtype="float32")
             self.set(node.outputs[0], self.rebuild.tensor(node.outputs[0]), self.quantizer_of(node.inputs[0]))
 
     def _merge_preparation(self, node: Node, plan: LayerPlan) -> None:

@@ -34,18 +34,19 @@ class Rebuild:
         """Makes `tensor` the new model's tensor for `edge`."""
         self._tensors[id(edge)] = tensor
 
-    def copy(self, node: Node, tensor: Callable[[Edge], Any] | None = None) -> None:
+    def copy(self, node: Node, tensor: Callable[[Edge], Any] | None = None, dtype: str | None = None) -> None:
         """Calls a copy of the node's layer (with its weights), or its operation, on the new tensors.
 
         Args:
             node: the node to carry over.
             tensor: gives the tensor for an edge; by default the new model's.
+            dtype: policy of the copied layer; by default its own.
         """
         lookup = tensor or self.tensor
         args, kwargs = tree.map_structure(
             lambda leaf: lookup(leaf) if isinstance(leaf, Edge) else leaf, (node.args, node.kwargs)
         )
-        operation = self._copy_of(node)
+        operation = self._copy_of(node, dtype)
         outputs = tree.flatten(operation(*args, **kwargs))
         if isinstance(operation, keras.layers.Layer) and id(operation) not in self._weighted:
             operation.set_weights(node.operation.get_weights())
@@ -61,17 +62,18 @@ class Rebuild:
         outputs = tree.map_structure(self.tensor, self.graph.output_structure)
         return keras.Model(inputs, outputs, name=self.graph.name)
 
-    def _copy_of(self, node: Node):
+    def _copy_of(self, node: Node, dtype: str | None):
         operation = node.operation
         if id(operation) not in self._copies:
-            self._copies[id(operation)] = _copy_of_operation(operation, node.name)
+            self._copies[id(operation)] = _copy_of_operation(operation, node.name, dtype)
         return self._copies[id(operation)]
 
 
-def _copy_of_operation(operation, name: str):
+def _copy_of_operation(operation, name: str, dtype: str | None):
     """Returns a copy called `name`; of a layer that is not a Lambda without the weights."""
     if isinstance(operation, keras.layers.Layer) and not isinstance(operation, keras.layers.Lambda):
-        layer = type(operation).from_config(operation.get_config() | {"name": name})
+        changed = {"name": name} if dtype is None else {"name": name, "dtype": dtype}
+        layer = type(operation).from_config(operation.get_config() | changed)
         layer.trainable = operation.trainable
         return layer
     renamed = copy(operation)

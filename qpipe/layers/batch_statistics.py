@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
+from qpipe.quantizers.freezing import until_frozen
+
 _Layer: Any = keras.layers.Layer if TYPE_CHECKING else object
 
 STATISTICS_ARGUMENTS = (
@@ -89,20 +91,20 @@ class BatchStatistics(_Layer):
         self.moving_mean = self._moving("moving_mean", channels)
         self.moving_variance = self._moving("moving_variance", channels)
         self.steps = self.add_weight(
-            name="steps", shape=(), initializer="zeros", dtype="int64", trainable=False, autocast=False
+            name="steps",
+            shape=(),
+            initializer="zeros",
+            dtype="int64",
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
         )
-
-    def may_use_batch_statistics(self, training) -> bool:
-        """Whether batch statistics are in use, as far as that is known without looking at the step count."""
-        return bool(training) and self.trainable and self.ema_freeze_delay != 0 and not self.known_frozen
 
     def choose(self, training, with_batch, with_moving):
         """Calls the branch that applies; the choice is made before anything is written."""
-        if not self.may_use_batch_statistics(training):
+        if not (training and self.trainable):
             return with_moving()
-        if self.ema_freeze_delay is None or self.known_frozen is False:
-            return with_batch()
-        return ops.cond(self.steps < self.ema_freeze_delay, with_batch, with_moving)
+        return until_frozen(self, with_batch, with_moving)
 
     def batch_moments(self, y, mask=None):
         """Returns mean and biased variance over every axis but the last, and moves the moving statistics.
@@ -162,6 +164,7 @@ class BatchStatistics(_Layer):
             initializer=getattr(self, f"{name}_initializer"),
             trainable=False,
             autocast=False,
+            aggregation="mean",
         )
 
 

@@ -120,10 +120,10 @@ class BatchnormFolding(BatchStatistics):
         return getattr(self, "padding", "same") != "valid" and all(stride == 1 for stride in strides)
 
     def _with_batch_statistics(self, x, training, mask=None):
-        y = self.linear_op(x, self.kernel)
+        y = self.real_op(x, self.kernel)
         if mask is not None:
             self._require_fitting(mask, y)
-        mean, variance = self.batch_moments(y if self.bias is None else y + self.bias, mask)
+        mean, variance = self.batch_moments(y if self.bias is None else y + ops.cast(self.bias, y.dtype), mask)
         scale, shift = self.factors(mean, variance)
         bias = self._folded_bias(scale, shift)
         if self.folding_mode == "batch_stats_folding":

@@ -45,6 +45,9 @@ class QuantizedLinear(_Layer):
     multiplication by float32(s_x * s_w) / s_y, one rounding, one clamp. Without an output quantizer the accumulator
     becomes real values, which may only be an output of the model.
 
+    With a mixed precision policy the operation on real values computes in 16 bits, and its output is of that type
+    where there is no output quantizer. Weights, scales, statistics, quantized tensors and all integers are float32.
+
     Args:
         kernel_quantizer: `WeightQuantizer` or None.
         bias_quantizer: `AlignedWeightQuantizer`; None derives one of `buffer_bitwidth` once connected.
@@ -65,7 +68,7 @@ class QuantizedLinear(_Layer):
         buffer_bitwidth: int = 32,
         **kwargs,
     ):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, autocast=False, **kwargs)
         self.buffer_bitwidth = buffer_bitwidth
         self.kernel_quantizer = restore(kernel_quantizer)
         self.output_quantizer = restore(output_quantizer)
@@ -90,6 +93,10 @@ class QuantizedLinear(_Layer):
         if self.kernel_quantizer is not None and not self.kernel_quantizer.built:
             self.kernel_quantizer.build(tuple(self.kernel.shape))
 
+    def add_weight(self, *args, **kwargs):
+        """Adds a variable that keeps its precision when it is read, whatever the layer computes in."""
+        return super().add_weight(*args, **kwargs | {"autocast": False})
+
     def linear_op(self, x, kernel):
         """Returns op(x, kernel), without bias."""
         raise NotImplementedError
@@ -113,10 +120,14 @@ class QuantizedLinear(_Layer):
         if self._connected and runs_on_integers(training):
             return self._accumulate_integers(x, self.integer_weights(*weights))
         kernel, bias = self._weights_on_grid(weights[0], weights[1], training)
-        y = self.linear_op(x, kernel)
+        y = self.real_op(x, kernel)
         if correction is not None:
-            y = y * correction
-        return y if bias is None else y + bias
+            y = y * ops.cast(correction, y.dtype)
+        return y if bias is None else y + ops.cast(bias, y.dtype)
+
+    def real_op(self, x, kernel):
+        """Returns op(x, kernel) of real values, in the precision in which the layer computes."""
+        return self.linear_op(ops.cast(x, self.compute_dtype), ops.cast(kernel, self.compute_dtype))
 
     def finish(self, y, training):
         """Applies activation and output quantizer to what `accumulate` returned."""

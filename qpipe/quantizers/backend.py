@@ -21,6 +21,15 @@ def read_now(variable):
         return None
 
 
+def replicas() -> int:
+    """Returns on how many replicas the step that is being traced runs at once."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.distribute.get_strategy().num_replicas_in_sync
+    return 1
+
+
 def as_tensor(value):
     """Returns the value of a variable, number or tensor as a tensor.
 

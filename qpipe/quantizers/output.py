@@ -20,6 +20,7 @@ from qpipe.numerics import (
 from qpipe.quantizers.arguments import one_of, whole_number
 from qpipe.quantizers.backend import clip, read_now
 from qpipe.quantizers.fake_quantization import fake_quantize_activation
+from qpipe.quantizers.freezing import until_frozen
 from qpipe.quantizers.learned_step import learned_fake_quantize, learned_scale
 from qpipe.quantizers.observation import Arithmetic, current_observation
 from qpipe.quantizers.stochastic_rounding import stochastic_fake_quantize
@@ -140,6 +141,7 @@ class OutputQuantizer(keras.layers.Layer):
             bounds: `(low, high)` of the fused activation, infinite where it has none.
             training: whether the range is tracked.
         """
+        x = ops.cast(x, "float32")
         observation = current_observation()
         if observation is not None:
             x = _clamp(x, bounds)
@@ -183,7 +185,7 @@ class OutputQuantizer(keras.layers.Layer):
     def parameters(self):
         """Returns `(scale, zero_point)`; an error if the range was never set."""
         self._require_calibration()
-        return ops.convert_to_tensor(self.scale), ops.convert_to_tensor(self.zero_point)
+        return self._stored()
 
     def format(self) -> QuantizedFormat:
         """Returns the integers' width, signedness, scale and zero point, in NumPy; an error if never calibrated."""
@@ -285,7 +287,13 @@ class OutputQuantizer(keras.layers.Layer):
     def _state(self, name, shape, value, dtype="float32", trainable=False):
         initializer = keras.initializers.Constant(value) if dtype != "bool" else "zeros"
         return self.add_weight(
-            name=name, shape=shape, initializer=initializer, dtype=dtype, trainable=trainable, autocast=False
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            dtype=dtype,
+            trainable=trainable,
+            autocast=False,
+            aggregation="mean" if trainable or name == "pending" else "only_first_replica",
         )
 
     def _limits(self, scale, zero_point, bounds):
@@ -309,15 +317,8 @@ class OutputQuantizer(keras.layers.Layer):
         return ops.sum(ops.cast(below | above, "int32"))
 
     def _tracked_parameters(self, x, bounds):
-        if self.ema_freeze_delay is None or self.known_frozen is False:
-            return self._move(x, bounds)
-        if self.ema_freeze_delay <= 0 or self.known_frozen:
-            return self.parameters()
-        return ops.cond(
-            self.steps < self.ema_freeze_delay,
-            lambda: self._move(x, bounds),
-            lambda: (ops.convert_to_tensor(self.stored_scale), ops.convert_to_tensor(self.zero_point)),
-        )
+        tracks = self.ema_freeze_delay != 0 and not self.known_frozen
+        return until_frozen(self, lambda: self._move(x, bounds), self._stored if tracks else self.parameters)
 
     def _move(self, x, bounds):
         """Returns scale and zero point for this training step, and takes note of the range of `x`."""
@@ -356,6 +357,9 @@ class OutputQuantizer(keras.layers.Layer):
         """Sets the parameters as they are, and the range that they cover."""
         self.tracked.set((np.array(self.integers, np.float32) - zero_point) * scale)
         self._store(scale, zero_point)
+
+    def _stored(self):
+        return ops.convert_to_tensor(self.scale), ops.convert_to_tensor(self.zero_point)
 
     def _store(self, scale, zero_point) -> None:
         self.stored_scale.assign(scale)
