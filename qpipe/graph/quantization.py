@@ -22,6 +22,7 @@ from qpipe.graph.trace import Edge, Graph, Node, trace
 from qpipe.graph.treatments import treatment_of
 from qpipe.layers import Dequantize, Quantize, Requantize
 from qpipe.layers.activations import Clamping, never_negative
+from qpipe.layers.inventory import quantized_linear_layers
 from qpipe.quantizers import OutputQuantizer
 
 
@@ -79,7 +80,18 @@ def quantize_with_plan(
     notes = check_rules(config, has)
     quantized = rewrite.run()
     _require_quantized(model.name, rewrite.plans)
+    notes += _narrowed_biases(quantized)
     return QuantizationResult(quantized, rewrite.plans, count_matches(config, has), notes)
+
+
+def _narrowed_biases(model: keras.Model) -> list[str]:
+    """Returns a sentence for each layer whose accumulator is narrower than its bias is configured to be."""
+    return [
+        f"{layer.name}: its bias has {layer.buffer_bitwidth} bits, as its buffer_bitwidth, instead of the configured "
+        f"{layer.bias_quantizer.bitwidth}"
+        for layer in quantized_linear_layers(model)
+        if layer.bias_quantizer and (layer.bias_quantizer.bitwidth or 0) > layer.buffer_bitwidth
+    ]
 
 
 def _require_quantized(model_name: str, plans: list[LayerPlan]) -> None:

@@ -74,6 +74,7 @@ class QuantizedBatchNormalization(BatchStatistics, QuantizedLinear, _Affine):
         self.build_statistics(input_shape[-1])
         if self.kernel_quantizer is not None and not self.kernel_quantizer.built:
             self.kernel_quantizer.build((input_shape[-1],))
+        self.reserve_room_for_products()
         self.built = True
 
     @property

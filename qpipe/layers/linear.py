@@ -92,6 +92,12 @@ class QuantizedLinear(_Layer):
         self._require_channel_axes()
         if self.kernel_quantizer is not None and not self.kernel_quantizer.built:
             self.kernel_quantizer.build(tuple(self.kernel.shape))
+        self.reserve_room_for_products()
+
+    def reserve_room_for_products(self) -> None:
+        """Lets the bias leave room for the largest sum of products, where the buffer is wide enough for both."""
+        if self._connected and self._has_room_for_bias:
+            self.bias_quantizer.reserved = self._largest_sum()
 
     def add_weight(self, *args, **kwargs):
         """Adds a variable that keeps its precision when it is read, whatever the layer computes in."""
@@ -257,7 +263,7 @@ class QuantizedLinear(_Layer):
         def accumulate(dtype):
             y = self.linear_op(ops.cast(x, dtype), ops.cast(weights.kernel, dtype))
             y = y if weights.bias is None else y + ops.cast(weights.bias, dtype)
-            return ops.cast(self._saturate(y, weights.bias), "float32")
+            return ops.cast(self._saturate(y), "float32")
 
         if self._largest_sum() < EXACT_IN_FLOAT32:
             return accumulate("float32")
@@ -271,15 +277,14 @@ class QuantizedLinear(_Layer):
         largest = self.input_quantizer.largest_magnitude * self.kernel_quantizer.integers.highest
         return self.products_per_output * largest
 
-    def _saturate(self, accumulator, bias):
+    @property
+    def _has_room_for_bias(self) -> bool:
+        """Whether the largest sum of products takes at most half of the buffer."""
+        return 2 * self._largest_sum() <= 2 ** (self.buffer_bitwidth - 1)
+
+    def _saturate(self, accumulator):
         """Saturates to the buffer, where products and bias can leave it."""
-        limit = 2 ** (self.buffer_bitwidth - 1)
-
-        def clip():
-            return ops.clip(accumulator, -float(limit), float(limit - 1))
-
-        if self._largest_sum() >= limit:
-            return clip()
-        if bias is None:
+        if self._has_room_for_bias:
             return accumulator
-        return ops.cond(ops.max(ops.abs(bias)) < float(limit - self._largest_sum()), lambda: accumulator, clip)
+        limit = 2 ** (self.buffer_bitwidth - 1)
+        return ops.clip(accumulator, -float(limit), float(limit - 1))

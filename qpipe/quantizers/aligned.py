@@ -30,7 +30,8 @@ class AlignedWeightQuantizer(keras.layers.Layer):
 
     The mantissa is the float32 quotient of bias and scale, rounded. Beyond 2^24 such a quotient is a whole number
     already, so that the float32 tensors of the simulation hold the very integers that `int64` returns, whatever
-    the width of the buffer; the largest one of 32 bits is then 2^31 - 2^7.
+    the width of the buffer; the largest one of 32 bits is then 2^31 - 2^7. The layer that adds the bias to sums of
+    products sets `reserved` to the largest of them, where the buffer has room for both: so no sum ever saturates.
 
     Args:
         bitwidth: width of the mantissa, at most `buffer_bitwidth`; None takes `buffer_bitwidth` (k is 0).
@@ -50,6 +51,7 @@ class AlignedWeightQuantizer(keras.layers.Layer):
         super().__init__(**kwargs)
         self.bitwidth = bitwidth
         self.buffer_bitwidth = buffer_bitwidth
+        self.reserved = 0
 
     @property
     def mantissa_bitwidth(self) -> int:
@@ -58,9 +60,12 @@ class AlignedWeightQuantizer(keras.layers.Layer):
 
     @property
     def highest(self) -> int:
-        """Largest mantissa of those that float32 holds; in 64 bits 2^53 are left to the products beside it."""
+        """Largest mantissa of those that float32 holds, with room for the products beside it: 2^53 in 64 bits."""
         bits = self.mantissa_bitwidth - 1
-        return 2**bits - 2 ** (PRODUCTS if bits > PRODUCTS else max(0, bits - 24))
+        room = 2 ** (self.buffer_bitwidth - 1) - 1 - self.reserved
+        largest = min(2**bits - (2**PRODUCTS if bits > PRODUCTS else 1), room >> self._largest_shift)
+        unit = 2 ** max(0, largest.bit_length() - 24)
+        return largest // unit * unit
 
     @property
     def largest_integer(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from qpipe.errors import QuantizationError
-from qpipe.numerics import scale_for_maximum
+from qpipe.numerics import round_half_even, scale_for_maximum
 from qpipe.quantizers.arguments import one_of, whole_number
 from qpipe.quantizers.learned_step import learned_fake_quantize, learned_scale
 from qpipe.quantizers.stochastic_rounding import stochastic_fake_quantize
@@ -205,6 +205,13 @@ class WeightQuantizer(keras.layers.Layer):
     def integer(self, kernel, scale):
         """Returns the integers of `kernel` on the grid of `scale`, as a float32 tensor."""
         return self.grid.integer(ops.convert_to_tensor(kernel), scale, self._axes)
+
+    def cut_off(self, kernel, scale) -> int:
+        """Returns how many weights lie beyond the ends of a uniform grid; other kinds cut nothing off."""
+        if self.kind != "uniform":
+            return 0
+        steps = round_half_even(np.abs(ops.convert_to_numpy(kernel)) / ops.convert_to_numpy(scale))
+        return int(np.count_nonzero(steps > self.integers.highest))
 
     @property
     def integer_bitwidth(self) -> int:

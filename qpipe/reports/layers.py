@@ -28,6 +28,7 @@ class LayerRow:
         sqnr_db: signal-to-quantization-noise ratio of the output in dB.
         saturated: values of the output that were cut off: by the integer engine on the test samples, where it ran.
         values: values of the output that were looked at.
+        saturated_weights: weights that lie beyond the ends of their grid.
         needed_accumulator_bits: worst case.
         observed_accumulator_bits: of the largest sum that the integer engine saw.
         buffer_saturations: sums that the integer engine saturated to the buffer.
@@ -41,6 +42,7 @@ class LayerRow:
     sqnr_db: float | None = None
     saturated: int | None = None
     values: int | None = None
+    saturated_weights: int | None = None
     needed_accumulator_bits: int | None = None
     observed_accumulator_bits: int | None = None
     buffer_saturations: int | None = None
@@ -102,6 +104,7 @@ def layer_report(
         notes.append(verification.summary())
     for row in rows:
         notes += _accumulator_notes(row)
+    notes += _saturated_weights(rows)
     if noise is not None:
         notes += _raised_scales(result.model)
     return LayerReport(rows, result.rule_matches, folding.kept, notes)
@@ -117,6 +120,19 @@ def _accumulator_notes(row: LayerRow) -> list[str]:
     if needed and buffer and needed > buffer:
         return [f"{row.plan.name} may need {needed} accumulator bits, and saturates at its {buffer}"]
     return []
+
+
+def _saturated_weights(rows: list[LayerRow]) -> list[str]:
+    """One sentence for all weights that the ends of their grids cut off, with the layer that has the most of them."""
+    cut = [row for row in rows if row.saturated_weights]
+    if not cut:
+        return []
+    most = max(cut, key=lambda row: row.saturated_weights or 0)
+    total = sum(row.saturated_weights or 0 for row in cut)
+    return [
+        f"{total:,} weights of {len(cut)} layer(s) are cut off at the ends of their grids, most of them in "
+        f"{most.plan.name}: {most.saturated_weights:,} of its {most.parameters:,} parameters"
+    ]
 
 
 def _raised_scales(model: keras.Model) -> list[str]:
@@ -155,6 +171,9 @@ def _row(plan: LayerPlan, model: keras.Model, noise: dict[str, LayerNoise] | Non
     row.parameters, row.multiply_accumulates = cost.parameters, cost.multiply_accumulates
     if noise is not None and isinstance(layer, QuantizedLinear):
         row.needed_accumulator_bits = needed_accumulator_bits(layer)
+        if layer.kernel_quantizer is not None:
+            kernel, bias = layer.folded_weights()
+            row.saturated_weights = layer.kernel_quantizer.cut_off(kernel, layer.weight_scale(kernel, bias))
     if noise is not None and plan.name in noise:
         measured = noise[plan.name]
         row.sqnr_db, row.saturated, row.values = measured.sqnr_db, measured.saturated, measured.values

@@ -3,11 +3,20 @@ import numpy as np
 import pytest
 
 from qpipe.algorithms import calibrate
-from qpipe.config.schema import LayerRule, OutputQuantizerConfig, QuantizerConfig, WeightQuantizerConfig
+from qpipe.config.schema import (
+    BiasQuantizerConfig,
+    LayerRule,
+    OutputQuantizerConfig,
+    QuantizerConfig,
+    WeightQuantizerConfig,
+)
 from qpipe.graph import quantize
+from qpipe.graph.folding import FoldingPlan
+from qpipe.graph.quantization import quantize_with_plan
 from qpipe.quantizers.observation import Arithmetic, observe
 from qpipe.reports.accumulator import needed_accumulator_bits
 from qpipe.reports.costs import float_bytes, layer_cost, packed_weight_bytes
+from qpipe.reports.layers import layer_report
 from qpipe.reports.noise import measure_noise
 
 
@@ -82,3 +91,26 @@ def test_needed_accumulator_bits_hold_every_accumulator(quantized, samples):
     assert np.abs(accumulator).max() < 2 ** (needed - 1)
     kernel = np.abs(np.array(integers.kernel)).sum(axis=(0, 1, 2)).max()
     assert 2 ** (needed - 2) <= kernel * 255 + np.abs(np.array(integers.bias)).max()
+
+
+def test_weights_that_are_cut_off_are_counted_and_said(float_model, samples):
+    model = quantize_with_plan(float_model, QuantizerConfig())
+    calibrate(model.model, samples)
+    noise = measure_noise(model.model, samples)
+    assert not any("cut off" in note for note in layer_report(model, FoldingPlan(), noise).notes)
+    kernel = np.array(model.model.get_layer("conv").kernel)
+    kernel.flat[[0, 5, 9]] = 10.0 * np.abs(kernel).max()
+    model.model.get_layer("conv").kernel.assign(kernel)
+    report = layer_report(model, FoldingPlan(), noise)
+    counted = {row.plan.name: row.saturated_weights for row in report.rows}
+    assert (counted["conv"], counted["dense"]) == (3, 0)
+    assert (
+        "3 weights of 1 layer(s) are cut off at the ends of their grids, most of them in conv: 3 of its 57 parameters"
+        in report.notes
+    )
+
+
+def test_a_bias_wider_than_its_accumulator_is_said(float_model):
+    rules = [LayerRule(match="conv", buffer_bitwidth=12)]
+    notes = quantize_with_plan(float_model, QuantizerConfig(bias=BiasQuantizerConfig(bitwidth=20), layers=rules)).notes
+    assert notes == ["conv: its bias has 12 bits, as its buffer_bitwidth, instead of the configured 20"]
