@@ -7,10 +7,13 @@ import tensorflow as tf
 from folded_kinds import KINDS, MODES
 
 from qpipe.algorithms import calibrate
-from qpipe.config.schema import QuantizerConfig
+from qpipe.config.schema import FoldingConfig, QuantizerConfig
+from qpipe.graph import fold_batchnorm
 from qpipe.graph.quantization import quantize_with_plan
 from qpipe.layers import QConv2DBatchnorm, QDenseBatchnorm, QuantizedBatchNormalization
+from qpipe.layers.inventory import freezing_parts
 from qpipe.lowering.verification import verify_engine
+from qpipe.training.freeze import follow_data
 
 SHAPES = {kind.folded: (8, *kind.shape[1:]) for kind in KINDS.values()}
 SIZES = {kind.folded: kind.size for kind in KINDS.values()}
@@ -115,6 +118,49 @@ def test_a_step_that_is_known_to_be_frozen_is_one_linear_operation(kind):
     layer = make(kind, delay=5)
     layer.known_frozen = True
     assert counts(layer, training=True) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", SHAPES)
+def test_the_frozen_branch_of_the_conditional_is_one_linear_operation(kind, mode):
+    layer = make(kind, mode, delay=5)
+    traced = tf.function(lambda x: layer(x, training=True)).get_concrete_function(tf.TensorSpec(SHAPES[kind]))
+    choices = [operation for operation in traced.graph.get_operations() if operation.type in ("If", "StatelessIf")]
+    assert len(choices) == 1
+    assert not any("Assign" in operation.type for operation in traced.graph.get_operations())
+    functions = {function.signature.name: function for function in traced.graph.as_graph_def().library.function}
+    moving, frozen = (
+        [node.op for node in functions[choices[0].get_attr(branch).name].node_def]
+        for branch in ("then_branch", "else_branch")
+    )
+    assert sum(kind in LINEAR for kind in moving) == 2
+    assert sum("Assign" in kind for kind in moving) == 3
+    assert sum(kind in LINEAR for kind in frozen) == 1
+    assert not any(kind in MOMENTS or "Assign" in kind for kind in frozen)
+
+
+def test_a_frozen_step_of_a_quantized_network_assigns_nothing(rng):
+    inputs = keras.Input((6, 6, 3))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, use_bias=False)(inputs))
+    x = keras.layers.BatchNormalization()(keras.layers.DepthwiseConv2D(3, use_bias=False)(keras.layers.ReLU(6.0)(x)))
+    network = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    model = fold_batchnorm(network, FoldingConfig(ema_freeze_delay=5))
+    model = quantize_with_plan(model, QuantizerConfig(), ema_freeze_delay=5).model
+    calibrate(model, rng.normal(size=(8, 6, 6, 3)).astype("float32"))
+    follow_data(model)
+
+    def kinds():
+        step = tf.function(lambda x: model(x, training=True)).get_concrete_function(tf.TensorSpec((8, 6, 6, 3)))
+        return [operation.type for operation in step.graph.get_operations()]
+
+    for part in freezing_parts(model):
+        part.known_frozen = False
+    assert sum(kind in LINEAR for kind in kinds()) == 5
+    for part in freezing_parts(model):
+        part.known_frozen = True
+    frozen = kinds()
+    assert sum(kind in LINEAR for kind in frozen) == 3
+    assert not any(kind in MOMENTS or "Assign" in kind for kind in frozen)
 
 
 @pytest.mark.parametrize(("mode", "delay"), zip(MODES, (3, None), strict=True))
