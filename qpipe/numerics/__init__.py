@@ -4,7 +4,7 @@ from qpipe.numerics.arithmetic import add, align, multiply
 from qpipe.numerics.conversion import quantize, requantize
 from qpipe.numerics.integers import IntegerRange, bits_for, integer_range, storage_offset
 from qpipe.numerics.quantized import QuantizedFormat, QuantizedTensor
-from qpipe.numerics.rounding import divide_half_away, round_half_away, round_half_even, shift_right_half_even
+from qpipe.numerics.rounding import divide_half_away, round_half_even, shift_right_half_even
 from qpipe.numerics.saturation import Saturated, saturate, saturate_integers
 from qpipe.numerics.scales import affine_parameters, scale_for_maximum
 from qpipe.numerics.widths import drop_bits, promote, remove_zero_point
@@ -26,7 +26,6 @@ __all__ = [
     "quantize",
     "remove_zero_point",
     "requantize",
-    "round_half_away",
     "round_half_even",
     "saturate",
     "saturate_integers",

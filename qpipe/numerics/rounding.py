@@ -19,21 +19,6 @@ def round_half_even(x):
     return array_module(x).round(x)
 
 
-def round_half_away(x):
-    """Rounds to the nearest integer, ties away from zero: average pooling, because the targets do so.
-
-    Args:
-        x: floating-point NumPy array or number, or a Keras tensor; any shape.
-
-    Returns:
-        Whole numbers of the type and shape of `x`.
-    """
-    module = array_module(x)
-    magnitude = module.abs(x)
-    whole = module.floor(magnitude)
-    return module.sign(x) * module.where(magnitude - whole >= 0.5, whole + 1.0, whole)
-
-
 def shift_right_half_even(integers: np.ndarray, bits: int | np.ndarray) -> np.ndarray:
     """Divides integers by 2^bits and rounds to the nearest integer, ties to even; exact, in int64.
 
