@@ -1,0 +1,77 @@
+"""Second moments of a layer's inputs and of the output that it should have: all that a squared error needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from qpipe.algorithms.layerwise.matrix_form import MatrixForm
+
+
+@dataclass
+class Moments:
+    """Means over samples and positions, per group of channels, float64.
+
+    With a the inputs of one output and t the output that the float model has there (before its activation):
+
+    Attributes:
+        gram: E[a aᵀ], (groups, rows, rows).
+        cross: E[a t], (groups, rows, columns).
+        energy: E[t²], (groups, columns).
+        inputs: E[a], (groups, rows).
+        outputs: E[t], (groups, columns).
+    """
+
+    gram: np.ndarray
+    cross: np.ndarray
+    energy: np.ndarray
+    inputs: np.ndarray
+    outputs: np.ndarray
+
+    def without_bias(self, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns E[a (t - bias)] and E[(t - bias)²] for a bias (groups, columns)."""
+        cross = self.cross - self.inputs[:, :, np.newaxis] * bias[:, np.newaxis, :]
+        return cross, self.energy - 2.0 * bias * self.outputs + bias**2
+
+    def error(self, kernel: np.ndarray, bias: np.ndarray) -> float:
+        """Returns the mean squared error of a kernel (groups, rows, columns), summed over output channels."""
+        cross, energy = self.without_bias(bias)
+        quadratic = np.einsum("gkm,gkl,glm->", kernel, self.gram, kernel, optimize=True)
+        return float(quadratic - 2.0 * np.sum(kernel * cross) + np.sum(energy))
+
+
+def moments(form: MatrixForm, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Moments:
+    """Gathers the moments of a layer.
+
+    Args:
+        form: the layer's matrix form.
+        batches: pairs of the layer's input (samples, ...) and the wanted output (samples, ..., channels).
+    """
+    accumulate = _accumulator(form)
+    total: list[np.ndarray] | None = None
+    positions = 0
+    for x, target in batches:
+        sums = [part.numpy().astype("float64") for part in accumulate(tf.constant(x), tf.constant(target))]
+        positions += target.size // target.shape[-1]
+        total = sums if total is None else [old + new for old, new in zip(total, sums, strict=True)]
+    if total is None:
+        raise ValueError("there are no batches")
+    return Moments(*(part / positions for part in total))
+
+
+def _accumulator(form: MatrixForm) -> Callable:
+    @tf.function(reduce_retracing=True)
+    def accumulate(x, target):
+        rows, columns = form.rows_of(x), form.columns_of(target)
+        return (
+            tf.matmul(rows, rows, transpose_a=True),
+            tf.matmul(rows, columns, transpose_a=True),
+            tf.reduce_sum(tf.square(columns), axis=1),
+            tf.reduce_sum(rows, axis=1),
+            tf.reduce_sum(columns, axis=1),
+        )
+
+    return accumulate
