@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from qpipe.algorithms.layerwise.matrix_form import MatrixForm
+
+
+class Means(NamedTuple):
+    """E[a] (groups, rows) and E[t] (groups, columns) of a layer."""
+
+    inputs: np.ndarray
+    outputs: np.ndarray
+
+    def fitted_bias(self, kernel: np.ndarray) -> np.ndarray:
+        """Returns the bias (groups, columns) with which a kernel leaves no mean error."""
+        return self.outputs - np.einsum("gk,gkm->gm", self.inputs, kernel)
 
 
 @dataclass
@@ -35,6 +47,21 @@ class Moments:
         """Returns E[a (t - bias)] and E[(t - bias)²] for a bias (groups, columns)."""
         cross = self.cross - self.inputs[:, :, np.newaxis] * bias[:, np.newaxis, :]
         return cross, self.energy - 2.0 * bias * self.outputs + bias**2
+
+    def centered(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns G and C about the means: those of the problem in which the bias takes over the mean error."""
+        gram = self.gram - self.inputs[:, :, np.newaxis] * self.inputs[:, np.newaxis, :]
+        return gram, self.cross - self.inputs[:, :, np.newaxis] * self.outputs[:, np.newaxis, :]
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Variance of t, (groups, columns)."""
+        return self.energy - self.outputs**2
+
+    @property
+    def means(self) -> Means:
+        """The first moments."""
+        return Means(self.inputs, self.outputs)
 
     def error(self, kernel: np.ndarray, bias: np.ndarray) -> float:
         """Returns the mean squared error of a kernel (groups, rows, columns), summed over output channels."""
@@ -75,3 +102,18 @@ def _accumulator(form: MatrixForm) -> Callable:
         )
 
     return accumulate
+
+
+def means(form: MatrixForm, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Means:
+    """Gathers the first moments of a layer alone: E[a] (groups, rows) and E[t] (groups, columns).
+
+    Args:
+        form: the layer's matrix form.
+        batches: as in `moments`.
+    """
+    inputs, outputs, positions = 0.0, 0.0, 0
+    for x, target in batches:
+        inputs = inputs + tf.reduce_sum(form.rows_of(tf.constant(x)), axis=1).numpy().astype("float64")
+        outputs = outputs + tf.reduce_sum(form.columns_of(tf.constant(target)), axis=1).numpy().astype("float64")
+        positions += target.size // target.shape[-1]
+    return Means(np.asarray(inputs) / positions, np.asarray(outputs) / positions)

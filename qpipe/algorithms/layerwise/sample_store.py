@@ -17,11 +17,13 @@ class StoredArray:
     Args:
         values: the array.
         path: its file; None where it is in memory.
+        owned: whether it counts: samples that somebody else holds anyway don't.
     """
 
-    def __init__(self, values: np.ndarray, path: Path | None):
+    def __init__(self, values: np.ndarray, path: Path | None, owned: bool = True):
         self.values = values
         self.path = path
+        self.owned = owned
 
     @property
     def on_disk(self) -> bool:
@@ -31,7 +33,7 @@ class StoredArray:
     @property
     def bytes_in_memory(self) -> int:
         """What the array takes of the budget."""
-        return 0 if self.on_disk else self.values.nbytes
+        return 0 if self.on_disk or not self.owned else self.values.nbytes
 
 
 class SampleStore:
@@ -54,10 +56,8 @@ class SampleStore:
         self._files = 0
 
     def keep(self, values: np.ndarray) -> StoredArray:
-        """Takes an array that exists already, without a copy."""
-        stored = StoredArray(values, None)
-        self._count(stored.bytes_in_memory)
-        return stored
+        """Takes an array that somebody else holds, without a copy."""
+        return StoredArray(values, None, owned=False)
 
     def fill(self, samples: int, batch_size: int, batch: Callable[[int, int], np.ndarray]) -> StoredArray:
         """Stores what `batch(start, stop)` returns for all samples.
