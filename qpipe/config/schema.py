@@ -13,6 +13,12 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from qpipe.config.post_training_schema import AdaRoundConfig, PostTrainingConfig
+from qpipe.config.post_training_schema import BiasCorrection as BiasCorrection
+from qpipe.config.post_training_schema import EqualizationConfig as EqualizationConfig
+from qpipe.config.post_training_schema import RoundingTarget as RoundingTarget
+from qpipe.config.post_training_schema import Solver as Solver
+
 
 class ScaleKind(Enum):
     """How a scale is represented: any positive float, or a power of two (fixed point)."""
@@ -43,21 +49,6 @@ class WeightRange(Enum):
     max = "max"
     mse = "mse"
     output_mse = "output_mse"
-
-
-class Solver(Enum):
-    """How AdaRound finds the roundings."""
-
-    gptq = "gptq"
-    gram = "gram"
-    sgd = "sgd"
-
-
-class RoundingTarget(Enum):
-    """The continuous kernel that rounding starts from."""
-
-    float = "float"
-    least_squares = "least_squares"
 
 
 class OutputRange(Enum):
@@ -495,58 +486,6 @@ class QuantizerConfig:
     """Exceptions for some layers."""
 
 
-# Post-training algorithms -------------------------------------------------------------------------
-
-
-@dataclass(kw_only=True)
-class AdaRoundConfig:
-    """Learned rounding of weights after the calibration."""
-
-    enabled: bool = False
-    """Whether a job rounds; `qpipe.adaround` does in any case."""
-    solver: Solver = Solver.gptq
-    """`gptq`: error feedback and coordinate descent; `gram`: AdaRound on the layer's matrices; `sgd`: AdaRound on
-    batches of layer inputs."""
-    layers: list[str] = field(default_factory=lambda: ["*"])
-    """Layers that are rounded, by exact name, glob, or `re:` pattern; the others keep the nearest rounding."""
-    iterations: int = 10_000
-    """Iterations per layer of `gram` and `sgd`."""
-    batch_size: int | None = 32
-    """Samples per iteration of `sgd` and `polish`; null takes all."""
-    learning_rate: float = 1e-2
-    """Of Adam."""
-    warm_start: float = 0.2
-    """Share of the iterations without the penalty that drives weights to a decision."""
-    beta_start: float = 20.0
-    """Exponent of the penalty when it sets in."""
-    beta_end: float = 2.0
-    """Exponent of the penalty at the end."""
-    regularization: float = 0.01
-    """Factor λ of the penalty, a sum over weights, beside the error, a sum over output channels."""
-    zeta: float = 1.1
-    """Upper end of the stretched sigmoid."""
-    gamma: float = -0.1
-    """Lower end of the stretched sigmoid."""
-    include_activation: bool | None = None
-    """Whether the error is taken behind the layer's ReLU; null: with `sgd`, and in `polish`. True with `gram` or `gptq`
-    needs `polish`."""
-    asymmetric: bool = True
-    """Whether a layer sees the inputs that the layers before it give it once they are rounded; else the float ones."""
-    target: RoundingTarget = RoundingTarget.least_squares
-    """The kernel that rounding starts from: the `float` one, or the best one for the inputs that the layer sees."""
-    fit_bias: bool = True
-    """Whether a layer's bias takes over the mean error that the rounding leaves."""
-    polish: int | None = None
-    """Iterations of `sgd` that start from the result of `gram` or `gptq`; null: none."""
-    holdout: float = 0.125
-    """Share of the calibration samples that only judges; a layer that got worse on them keeps its nearest rounding."""
-    memory_limit_mb: int = 1024
-    """Budget of cached layer inputs and outputs; beyond it they go to disk, and a layer whose matrices do not fit is
-    rounded by `sgd`."""
-    histogram: str | None = None
-    """Name of a layer whose distribution of h over the iterations is plotted; null: none."""
-
-
 # Tracking and the job -----------------------------------------------------------------------------
 
 
@@ -596,5 +535,6 @@ class JobConfig:
     folding: FoldingConfig = field(default_factory=FoldingConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     adaround: AdaRoundConfig = field(default_factory=AdaRoundConfig)
+    post_training: PostTrainingConfig = field(default_factory=PostTrainingConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

@@ -19,7 +19,7 @@ from qpipe.algorithms.adaround.settings import OnProgress, RoundingSettings
 from qpipe.algorithms.calibration.apply import calibrate_activations
 from qpipe.algorithms.layerwise.sample_store import MEGABYTE, SampleStore
 from qpipe.algorithms.layerwise.walk import LayerData, walk
-from qpipe.config.rounding_validation import validate_adaround
+from qpipe.config.post_training_validation import validate_adaround
 from qpipe.config.schema import AdaRoundConfig
 from qpipe.graph.plain import with_plain_layers
 from qpipe.graph.selection import matches, require_match
@@ -108,6 +108,8 @@ def adaround_with_report(
     settings = RoundingSettings.of(config, optimizer, loss, seed, on_progress)
     rounded = with_plain_layers(model)
     names = [layer.name for layer in quantized_linear_layers(rounded)]
+    if config.histogram is not None:
+        require_match(config.histogram, names, "adaround.histogram")
     for index, selector in enumerate(config.layers):
         if selector != "*":
             require_match(selector, names, f"adaround.layers[{index}]")

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from qpipe.algorithms.calibration.core import ema_range, minmax_range, mse_range, percentile_range
+from qpipe.algorithms.weight_scales.apply import choose_output_mse_scales
 from qpipe.errors import QuantizationError
 from qpipe.layers.inventory import quantized_linear_layers, require_connected
 from qpipe.quantizers import OutputQuantizer
@@ -44,16 +45,19 @@ def calibrate(
     *,
     batch_size: int = 64,
     on_batch: Callable[[int, int], None] = lambda step, steps: None,
+    output_mse: bool = True,
 ) -> keras.Model:
     """Sets the activation ranges of a quantized model from sample inputs, and stores its weight scales.
 
-    Weights are quantized meanwhile, activations are not. Ranges and scales that are fixed stay as they are.
+    Weights are quantized meanwhile, activations are not. Ranges and scales that are fixed stay as they are. Scales with
+    `range: output_mse` are chosen last, when all activations have their ranges.
 
     Args:
         model: a model that `qpipe.quantize` returned; changed in place.
         samples: (samples, ...) inputs as the model takes them; for several inputs the structure that it takes.
         batch_size: samples per step.
         on_batch: called after every batch with its number (from 1) and the number of all batches.
+        output_mse: whether scales with `range: output_mse` are chosen; false leaves that to `qpipe.adaround`.
 
     Returns:
         `model`.
@@ -68,6 +72,8 @@ def calibrate(
     calibrate_activations(model, samples, batch_size=batch_size, on_batch=on_batch)
     for layer in following:
         layer.fix_scales()
+    if output_mse:
+        choose_output_mse_scales(model, samples, [layer.name for layer in following])
     for layer in quantized_linear_layers(model):
         layer.require_bias_fits()
     return model
