@@ -57,7 +57,9 @@ class PostTrainingReport:
         record = None if self.rounding is None else self.rounding.of(name)
         found: dict[str, Any] = {} if record is None else {"adaround": record.to_json()}
         for algorithm, notes in self.notes.items():
-            found |= {algorithm: {"change": note.change, "reason": note.reason} for note in notes if note.name == name}
+            for note in notes:
+                if note.name == name:
+                    found[algorithm] = {"change": note.change, "reason": note.reason}
         return found
 
     def pairs(self) -> list[dict[str, Any]]:
@@ -199,10 +201,13 @@ class PostTraining:
                 record.course.iterations, record.course.loss, record.course.decided, strict=True
             ):
                 self.log.run.log_metrics({f"{prefix}/loss": loss, f"{prefix}/decided": decided}, step=iteration)
+        self._plot(report)
+
+    def _plot(self, report: RoundingReport) -> None:
         wanted = self.config.adaround.histogram
-        record = None if wanted is None else report.of(wanted)
         if wanted is None:
             return
+        record = report.of(wanted)
         if record is None or record.course is None:
             logger.warning("adaround.histogram: there are no iterations of %r to plot in this run", wanted)
             return

@@ -371,8 +371,8 @@ class WeightQuantizerConfig:
     per_channel: bool = True
     """Whether every output channel has a scale of its own."""
     range: WeightRange = WeightRange.max
-    """`max` takes the largest magnitude, `mse` clips where the squared error of the weights is least, `output_mse` where
-    that of the layer's output on calibration data is (the last two: `uniform` only; `output_mse`: needs `method=ptq`
+    """`max` takes the largest magnitude, `mse` clips where the squared error of the weights is least, `output_mse`
+    where that of the layer's output on calibration data is (both for `uniform` only; `output_mse` needs `method=ptq`
     or `adaround.enabled`)."""
     scale: ScaleKind = ScaleKind.float
     """`float`, or `power_of_two` for fixed point; `po2` has no other than `power_of_two`."""

@@ -10,8 +10,8 @@ from typing import Any
 from omegaconf import MISSING
 
 from qpipe.config.data_validation import validate_data
-from qpipe.config.quantizer_validation import training_only_keys, validate_quantizer
 from qpipe.config.post_training_validation import contradictions, unused_rounding_keys, validate_post_training
+from qpipe.config.quantizer_validation import training_only_keys, validate_quantizer
 from qpipe.config.ranges import fraction, patterns, positive, refuse, whole
 from qpipe.config.schema import ApplicationModel, FoldingConfig, JobConfig, MethodName, TrackingConfig, TrainingStage
 from qpipe.config.training_validation import validate_training

@@ -63,7 +63,7 @@ def _plain(layer, input_shape) -> QuantizedLinear:
     return plain
 
 
-def plain_class(folded: type) -> type:
+def plain_class(folded: type) -> type[QuantizedLinear]:
     """Returns the quantized layer class that a folded class extends: `QConv2D` of `QConv2DBatchnorm`."""
     return next(
         kind for kind in folded.__mro__ if issubclass(kind, QuantizedLinear) and not issubclass(kind, BatchStatistics)

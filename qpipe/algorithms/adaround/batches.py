@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from qpipe.algorithms.layerwise.sample_store import SampleStore, StoredArray
@@ -31,10 +33,9 @@ class BatchSource:
         self._part: tuple[np.ndarray, np.ndarray] | None = None
 
     def __enter__(self) -> BatchSource:
-        for which in (0, 1):
-            self._arrays.append(
-                self.store.fill(len(self.indices), self.data.chunk, lambda start, stop, which=which: self._pair(start, stop)[which])
-            )
+        self._arrays = [
+            self.store.fill(len(self.indices), self.data.chunk, partial(self._part_of_pair, which)) for which in (0, 1)
+        ]
         return self
 
     def __exit__(self, *exception) -> None:
@@ -54,5 +55,5 @@ class BatchSource:
         chosen.sort()
         return np.asarray(inputs[chosen]), np.asarray(targets[chosen])
 
-    def _pair(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        return next(self.data.batches(self.indices[start:stop], asymmetric=self.asymmetric))
+    def _part_of_pair(self, which: int, start: int, stop: int) -> np.ndarray:
+        return next(self.data.batches(self.indices[start:stop], asymmetric=self.asymmetric))[which]

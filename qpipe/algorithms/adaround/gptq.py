@@ -10,9 +10,7 @@ import numpy as np
 BLOCK = 128
 
 
-def error_feedback(
-    gram: np.ndarray, start: np.ndarray, scale: np.ndarray, lowest: int, highest: int
-) -> np.ndarray:
+def error_feedback(gram: np.ndarray, start: np.ndarray, scale: np.ndarray, lowest: int, highest: int) -> np.ndarray:
     """Rounds one input after the other and moves the ones that are left to make up for the error.
 
     The most energetic inputs come first. The update of the rest is that of equation 2, with the Cholesky factor of
@@ -100,9 +98,7 @@ def coordinate_descent(
     return integers
 
 
-def regularized(
-    gram: np.ndarray, cross: np.ndarray, kernel: np.ndarray, share: float
-) -> tuple[np.ndarray, np.ndarray]:
+def regularized(gram: np.ndarray, cross: np.ndarray, kernel: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns G + rho I and C + rho w, with rho a share of the mean diagonal of each group.
 
     Args:

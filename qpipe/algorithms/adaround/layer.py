@@ -45,8 +45,10 @@ def round_layer(problem: RoundingProblem, held_out: np.ndarray) -> LayerRounding
         _fit_bias(problem, integers * scale[:, np.newaxis, :])
     if before is not None:
         record.error_before, record.signal = before
-        record.error_after = held_out_error(problem, held_out)[0]
-        record.kept_nearest = record.error_after > record.error_before
+        after = held_out_error(problem, held_out)
+        assert after is not None
+        record.error_after = after[0]
+        record.kept_nearest = after[0] > before[0]
     if record.kept_nearest:
         _install(problem, simple, problem.bias)
     else:

@@ -78,9 +78,7 @@ class RoundingProblem:
     def moments(self) -> Moments | None:
         """The layer's second moments; None where they are not needed or exceed the memory limit."""
         needed = (
-            self.solver is not Solver.sgd
-            or self.config.target is RoundingTarget.least_squares
-            or self.by_output_error
+            self.solver is not Solver.sgd or self.config.target is RoundingTarget.least_squares or self.by_output_error
         )
         if not needed or self.needed_megabytes > self.config.memory_limit_mb:
             return None

@@ -55,9 +55,7 @@ def correct_biases_empirically(
     return corrected, notes
 
 
-def correct_biases_analytically(
-    model: keras.Model, float_model: keras.Model
-) -> tuple[keras.Model, list[LayerNote]]:
+def correct_biases_analytically(model: keras.Model, float_model: keras.Model) -> tuple[keras.Model, list[LayerNote]]:
     """Returns a copy in which the expected error of the weights is taken off the biases, without any samples.
 
     The mean of a layer's input is that of a clipped normal distribution, whose moments are the batch normalization's
@@ -80,7 +78,9 @@ def correct_biases_analytically(
         if form is None or layer.bias is None or means is None:
             reason = "its input does not come from a folded batch normalization"
             reason = "it has no bias" if layer.bias is None else reason
-            notes.append(LayerNote(layer.name, None, f"{type(layer).__name__} is not covered" if form is None else reason))
+            notes.append(
+                LayerNote(layer.name, None, f"{type(layer).__name__} is not covered" if form is None else reason)
+            )
             continue
         difference = form.to_matrix(_kernel_on_grid(layer)) - form.to_matrix(ops.convert_to_numpy(layer.kernel))
         shift = expected_shift(difference.astype("float64"), _rows(form, means))

@@ -46,9 +46,7 @@ class Pair:
     cap: float
 
 
-def equalize(
-    model: keras.Model, samples: Any = None, *, iterations: int = 20
-) -> tuple[keras.Model, list[LayerNote]]:
+def equalize(model: keras.Model, samples: Any = None, *, iterations: int = 20) -> tuple[keras.Model, list[LayerNote]]:
     """Returns a copy of a float model with the same output, whose neighbouring layers have equal weight ranges.
 
     Args:
@@ -76,7 +74,9 @@ def equalize(
     notes, usable = [], pairs
     if capped and samples is None:
         usable = [pair for pair in pairs if not math.isfinite(pair.cap)]
-        notes = [LayerNote(_name(pair), None, "there is a cap between them, and no samples were given") for pair in capped]
+        notes = [
+            LayerNote(_name(pair), None, "there is a cap between them, and no samples were given") for pair in capped
+        ]
     largest = _largest_outputs(copied, capped, samples) if capped and samples is not None else {}
     total = {_name(pair): np.ones(_channels(pair.first.operation)) for pair in usable}
     for _ in range(iterations):
@@ -160,8 +160,9 @@ def _equalize(pair: Pair, largest: dict[str, np.ndarray], total: dict[str, np.nd
 
 def _scale_outputs(layer, factors: np.ndarray) -> None:
     if isinstance(layer, BatchnormFolding):
-        layer.gamma.assign(layer.gamma * factors.astype("float32"))
-        layer.beta.assign(layer.beta * factors.astype("float32"))
+        for variable in (layer.gamma, layer.beta):
+            if variable is not None:
+                variable.assign(variable * factors.astype("float32"))
         return
     shape = layer.kernel.shape[-2:] if isinstance(layer, DEPTHWISE) else (-1,)
     layer.kernel.assign(layer.kernel * factors.reshape(shape).astype("float32"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from keras import ops, tree
 
@@ -29,9 +31,7 @@ class GraphRun:
         self.samples = len(arrays[0])
         self._position = 0
         self._uses = {id(edge): self._uses_of(edge) for node in graph.nodes for edge in node.outputs}
-        self._stored = {
-            id(edge): store.keep(array) for edge, array in zip(graph.inputs, arrays, strict=True)
-        }
+        self._stored = {id(edge): store.keep(array) for edge, array in zip(graph.inputs, arrays, strict=True)}
         self._uses |= {id(edge): self._uses_of(edge) for edge in graph.inputs}
 
     def node(self, name: str) -> Node:
@@ -61,15 +61,10 @@ class GraphRun:
         return len(self.graph.consumers(edge))
 
     def _run(self, node: Node) -> None:
-        outputs: list[StoredArray] = []
-        for index in range(len(node.outputs)):
-            outputs.append(
-                self.store.fill(
-                    self.samples,
-                    self.batch_size,
-                    lambda start, stop, index=index: self._call(node, start, stop)[index],
-                )
-            )
+        outputs = [
+            self.store.fill(self.samples, self.batch_size, partial(self._output, node, index))
+            for index in range(len(node.outputs))
+        ]
         for edge, stored in zip(node.outputs, outputs, strict=True):
             self._stored[id(edge)] = stored
             self._release_if_unused(edge)
@@ -77,14 +72,14 @@ class GraphRun:
             self._uses[id(edge)] -= 1
             self._release_if_unused(edge)
 
-    def _call(self, node: Node, start: int, stop: int) -> list[np.ndarray]:
+    def _output(self, node: Node, index: int, start: int, stop: int) -> np.ndarray:
         args, kwargs = tree.map_structure(
-            lambda leaf: ops.convert_to_tensor(self._stored[id(leaf)].values[start:stop])
-            if isinstance(leaf, Edge)
-            else leaf,
+            lambda leaf: (
+                ops.convert_to_tensor(self._stored[id(leaf)].values[start:stop]) if isinstance(leaf, Edge) else leaf
+            ),
             (node.args, node.kwargs),
         )
-        return [ops.convert_to_numpy(output) for output in tree.flatten(node.operation(*args, **kwargs))]
+        return ops.convert_to_numpy(tree.flatten(node.operation(*args, **kwargs))[index])
 
     def _release_if_unused(self, edge: Edge) -> None:
         if self._uses[id(edge)] <= 0 and id(edge) in self._stored:

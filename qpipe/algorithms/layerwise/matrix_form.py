@@ -88,9 +88,7 @@ class MatrixForm:
         if len(size) == 1:
             x = x[:, tf.newaxis]
             size, strides, rates = [1, *size], [1, *strides], [1, *rates]
-        return tf.image.extract_patches(
-            x, [1, *size, 1], [1, *strides, 1], [1, *rates, 1], padding=padding.upper()
-        )
+        return tf.image.extract_patches(x, [1, *size, 1], [1, *strides, 1], [1, *rates, 1], padding=padding.upper())
 
 
 def matrix_form(layer: QuantizedLinear) -> MatrixForm | None:
