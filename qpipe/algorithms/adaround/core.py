@@ -35,14 +35,15 @@ class SoftRounding:
 
     def h(self, v):
         """Returns the rectified sigmoid clip(sigmoid(V) (zeta - gamma) + gamma, 0, 1) (equation 23)."""
-        return tf.clip_by_value(self._stretched(v), 0.0, 1.0)
+        return self.h_and_slope(v)[0]
 
-    def slope(self, v):
-        """Returns dh / dV: 0 where h is cut off."""
+    def h_and_slope(self, v):
+        """Returns h and dh / dV, which is 0 where h is cut off."""
+        width = self.zeta - self.gamma
         sigmoid = tf.sigmoid(v)
-        stretched = sigmoid * (self.zeta - self.gamma) + self.gamma
-        inside = tf.cast((stretched >= 0.0) & (stretched <= 1.0), v.dtype)
-        return inside * (self.zeta - self.gamma) * sigmoid * (1.0 - sigmoid)
+        stretched = sigmoid * width + self.gamma
+        h = tf.clip_by_value(stretched, 0.0, 1.0)
+        return h, tf.where(tf.equal(h, stretched), sigmoid * (width - width * sigmoid), 0.0)
 
     def start(self, h: np.ndarray) -> np.ndarray:
         """Returns the V at which h(V) has the given values, 0 and 1 included."""
@@ -69,9 +70,6 @@ class SoftRounding:
         """Returns the derivative of the penalty by h."""
         distance = 2.0 * h - 1.0
         return -2.0 * beta * tf.sign(distance) * tf.pow(tf.abs(distance), beta - 1.0)
-
-    def _stretched(self, v):
-        return tf.sigmoid(v) * (self.zeta - self.gamma) + self.gamma
 
 
 def rounding_down(kernel: np.ndarray, scale: np.ndarray, lowest: int, highest: int) -> tuple[np.ndarray, np.ndarray]:

@@ -112,7 +112,10 @@ def test_float_outputs_are_computed_once(network, ours, monkeypatch):
         LayerData, "target_of", lambda self, x: (calls.append((self.layer.name, len(x))), original(self, x))[1]
     )
     adaround_with_report(
-        ours, network, samples(), config(solver=Solver.sgd, iterations=400, target=RoundingTarget.float, layers=["stem"])
+        ours,
+        network,
+        samples(),
+        config(solver=Solver.sgd, iterations=400, target=RoundingTarget.float, layers=["stem"]),
     )
     counts = sum(count for _, count in calls)
     assert {name for name, _ in calls} == {"stem"}
@@ -147,7 +150,7 @@ def test_layers_that_are_not_selected_are_left_alone(network, ours):
 def test_a_small_budget_spills_and_falls_back_and_says_so(network, ours):
     """1 MB: a quarter of it holds no layer's inputs and outputs, and the matrices of a wide layer do not fit."""
     x = samples(400)
-    generous, first = adaround_with_report(ours, network, x, config(solver=Solver.sgd, holdout=0.0, iterations=100))
+    _, first = adaround_with_report(ours, network, x, config(solver=Solver.sgd, holdout=0.0, iterations=100))
     frugal, second = adaround_with_report(
         ours, network, x, config(solver=Solver.sgd, holdout=0.0, iterations=100, memory_limit_mb=1)
     )
@@ -174,16 +177,16 @@ def test_matrices_beyond_the_budget_are_rounded_by_sgd():
 
 
 def test_a_killed_rounding_goes_on_at_its_layer(network, ours, tmp_path):
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(index, count, record):
         if index == 3:
-            raise Killed
+            raise KilledError
 
     settings = config(solver=Solver.gram)
     whole, _ = adaround_with_report(ours, network, samples(), settings)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         adaround_with_report(
             ours, network, samples(), settings, finished=RoundedLayers(tmp_path / "rounding"), on_layer=kill
         )

@@ -24,7 +24,7 @@ def error(gram, cross, integers, scale):
 
 
 def plain_gptq(gram, kernel, scale, lowest, highest):
-    """One row after the other, the inverse updated by Gaussian elimination (equations 2 and 3), one column at a time."""
+    """One row after the other; the inverse is updated by Gaussian elimination (equations 2 and 3)."""
     order = np.argsort(-np.diag(gram), kind="stable")
     weights, inverse = kernel[order].copy(), np.linalg.inv(gram[np.ix_(order, order)])
     integers = np.zeros_like(weights)

@@ -96,5 +96,3 @@ def test_centered_moments_are_the_covariances():
     columns = target.reshape(-1, 6).astype("float64")
     np.testing.assert_allclose(gram[0], np.cov(rows.T, bias=True), atol=1e-5)
     np.testing.assert_allclose(cross[0], (rows - rows.mean(0)).T @ (columns - columns.mean(0)) / len(rows), atol=1e-5)
-
-
