@@ -107,9 +107,8 @@ def main() -> None:
     integers = error_feedback(gram, kernel, scale, -HIGHEST, HIGHEST)
     integers = coordinate_descent(gram, cross, integers, scale, -HIGHEST, HIGHEST)
     seconds = time.perf_counter() - started
-    print(
-        f"gptq                                {seconds / bare():8.0f} bare passes in all; held-out error {error(integers):.4f}"
-    )
+    name = "gptq"
+    print(f"{name:35s} {seconds / bare():8.0f} bare passes in all; held-out error {error(integers):.4f}")
 
 
 def build():

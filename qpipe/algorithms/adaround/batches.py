@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from qpipe.algorithms.layerwise.sample_store import SampleStore, StoredArray
@@ -33,9 +31,7 @@ class BatchSource:
         self._part: tuple[np.ndarray, np.ndarray] | None = None
 
     def __enter__(self) -> BatchSource:
-        self._arrays = [
-            self.store.fill(len(self.indices), self.data.chunk, partial(self._part_of_pair, which)) for which in (0, 1)
-        ]
+        self._arrays = self.store.fill(len(self.indices), self.data.chunk, self._pair)
         return self
 
     def __exit__(self, *exception) -> None:
@@ -55,5 +51,5 @@ class BatchSource:
         chosen.sort()
         return np.asarray(inputs[chosen]), np.asarray(targets[chosen])
 
-    def _part_of_pair(self, which: int, start: int, stop: int) -> np.ndarray:
-        return next(self.data.batches(self.indices[start:stop], asymmetric=self.asymmetric))[which]
+    def _pair(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        return next(self.data.batches(self.indices[start:stop], asymmetric=self.asymmetric))

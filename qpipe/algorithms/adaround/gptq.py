@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 BLOCK = 128
+SMALLEST_SHARE_OF_ENERGY = 1e-5
 
 
 def error_feedback(gram: np.ndarray, start: np.ndarray, scale: np.ndarray, lowest: int, highest: int) -> np.ndarray:
@@ -98,7 +99,9 @@ def coordinate_descent(
     return integers
 
 
-def regularized(gram: np.ndarray, cross: np.ndarray, kernel: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def regularized(
+    gram: np.ndarray, cross: np.ndarray, kernel: np.ndarray, share: float, energy: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns G + rho I and C + rho w, with rho a share of the mean diagonal of each group.
 
     Args:
@@ -106,9 +109,14 @@ def regularized(gram: np.ndarray, cross: np.ndarray, kernel: np.ndarray, share: 
         cross: (groups, rows, columns).
         kernel: the float kernel w, (groups, rows, columns), to which the solution is drawn.
         share: of the mean diagonal; an all-zero matrix takes rho = 1.
+        energy: mean square of each group's inputs, where `gram` holds their deviations from the mean: rho is at least
+            10^-5 of it, so that the rounding of the sums leaves the matrix positive definite.
     """
     mean = np.einsum("gkk->gk", gram).mean(axis=1)
-    rho = np.where(mean > 0.0, share * mean, 1.0)[:, np.newaxis, np.newaxis]
+    rho = share * np.maximum(mean, 0.0)
+    if energy is not None:
+        rho = np.maximum(rho, SMALLEST_SHARE_OF_ENERGY * energy)
+    rho = np.where(rho > 0.0, rho, 1.0)[:, np.newaxis, np.newaxis]
     return gram + rho * np.eye(gram.shape[1]), cross + rho * kernel
 
 

@@ -100,7 +100,8 @@ class RoundingProblem:
         else:
             gram = self.moments.gram
             cross, constant = self.moments.without_bias(self.bias_matrix)
-        gram, cross = regularized(gram, cross, self.kernel, RIDGE)
+        energy = np.einsum("gkk->gk", self.moments.gram).mean(axis=1)
+        gram, cross = regularized(gram, cross, self.kernel, RIDGE, energy)
         return gram, cross, float(np.sum(constant))
 
     @cached_property

@@ -61,10 +61,7 @@ class GraphRun:
         return len(self.graph.consumers(edge))
 
     def _run(self, node: Node) -> None:
-        outputs = [
-            self.store.fill(self.samples, self.batch_size, partial(self._output, node, index))
-            for index in range(len(node.outputs))
-        ]
+        outputs = self.store.fill(self.samples, self.batch_size, partial(self._outputs, node))
         for edge, stored in zip(node.outputs, outputs, strict=True):
             self._stored[id(edge)] = stored
             self._release_if_unused(edge)
@@ -72,14 +69,14 @@ class GraphRun:
             self._uses[id(edge)] -= 1
             self._release_if_unused(edge)
 
-    def _output(self, node: Node, index: int, start: int, stop: int) -> np.ndarray:
+    def _outputs(self, node: Node, start: int, stop: int) -> list[np.ndarray]:
         args, kwargs = tree.map_structure(
             lambda leaf: (
                 ops.convert_to_tensor(self._stored[id(leaf)].values[start:stop]) if isinstance(leaf, Edge) else leaf
             ),
             (node.args, node.kwargs),
         )
-        return ops.convert_to_numpy(tree.flatten(node.operation(*args, **kwargs))[index])
+        return [ops.convert_to_numpy(output) for output in tree.flatten(node.operation(*args, **kwargs))]
 
     def _release_if_unused(self, edge: Edge) -> None:
         if self._uses[id(edge)] <= 0 and id(edge) in self._stored:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,20 +59,25 @@ class SampleStore:
         """Takes an array that somebody else holds, without a copy."""
         return StoredArray(values, None, owned=False)
 
-    def fill(self, samples: int, batch_size: int, batch: Callable[[int, int], np.ndarray]) -> StoredArray:
+    def fill(
+        self, samples: int, batch_size: int, batch: Callable[[int, int], Sequence[np.ndarray]]
+    ) -> list[StoredArray]:
         """Stores what `batch(start, stop)` returns for all samples.
 
         Args:
             samples: number of all samples.
             batch_size: samples per call.
-            batch: returns the values of samples `start` to `stop`.
+            batch: returns one or several arrays of the values of samples `start` to `stop`.
+
+        Returns:
+            As many stored arrays as `batch` returns.
         """
         first = batch(0, min(batch_size, samples))
-        stored = self._allocate((samples, *first.shape[1:]), first.dtype)
-        stored.values[: len(first)] = first
-        for start in range(len(first), samples, batch_size):
+        stored = [self._allocate((samples, *array.shape[1:]), array.dtype) for array in first]
+        for start in range(0, samples, batch_size):
             stop = min(start + batch_size, samples)
-            stored.values[start:stop] = batch(start, stop)
+            for target, values in zip(stored, batch(start, stop) if start else first, strict=True):
+                target.values[start:stop] = values
         return stored
 
     def release(self, stored: StoredArray) -> None:

@@ -94,3 +94,14 @@ def test_least_squares_makes_up_for_other_inputs():
     gram, kernel, _ = problem()
     gram, cross = regularized(gram / 4, gram @ kernel / 2, kernel, 1e-9)
     np.testing.assert_allclose(least_squares(gram, cross), 2 * kernel, rtol=1e-4)
+
+
+def test_inputs_that_hardly_vary_are_no_trouble():
+    """Their covariances are what rounding left of large sums: not positive definite by themselves."""
+    gram, kernel, scale = problem()
+    noise = np.random.default_rng(0).normal(size=gram.shape)
+    covariance = 1e-6 * (noise + np.swapaxes(noise, 1, 2)) - 1e-6 * np.eye(6)
+    regular, cross = regularized(covariance, 0.0 * kernel, kernel, 1e-3, energy=np.ones(2))
+    integers = error_feedback(regular, least_squares(regular, cross), scale, -3, 3)
+    assert (np.abs(integers) <= 3).all()
+    assert np.abs(least_squares(regular, cross) - kernel).max() < np.abs(kernel).max()

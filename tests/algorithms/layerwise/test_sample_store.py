@@ -4,7 +4,7 @@ from qpipe.algorithms.layerwise.sample_store import SampleStore
 
 
 def filled(store, samples=10, value=1.0):
-    return store.fill(samples, 4, lambda start, stop: np.full((stop - start, 5), value + start, "float32"))
+    return store.fill(samples, 4, lambda start, stop: [np.full((stop - start, 5), value + start, "float32")])[0]
 
 
 def test_batches_are_put_together_in_order():
