@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from qpipe.algorithms import calibrate
+from qpipe.algorithms.adaround.apply import check_selectors
 from qpipe.config.schema import JobConfig, MethodName, Task
 from qpipe.data import Dataset, load_dataset
 from qpipe.evaluation import likeness, predictions, quality
@@ -304,7 +305,10 @@ def plan(config: JobConfig, model: keras.Model) -> tuple[FoldingPlan, Quantizati
     graph = trace(model)
     folding = plan_folding(graph, config.folding)
     folded = apply_folding(graph, folding, config.folding)
-    return folding, quantize_with_plan(folded, config.quantizer, absorbed=folding.absorbed())
+    result = quantize_with_plan(folded, config.quantizer, absorbed=folding.absorbed())
+    if config.adaround.enabled:
+        check_selectors(config.adaround, result.model)
+    return folding, result
 
 
 def _dry_run(config: JobConfig, terminal: Terminal, directory: Path) -> JobResult:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from qpipe.algorithms.adaround.apply import adaround_with_report
+from qpipe.algorithms.adaround.optimize import ITERATIONS_PER_CALL
 from qpipe.algorithms.adaround.report import LayerRounding, RoundingReport
 from qpipe.algorithms.adaround.resume import RoundedLayers
 from qpipe.algorithms.bias_correction.apply import correct_biases_analytically, correct_biases_empirically
@@ -189,7 +190,7 @@ class PostTraining:
 
     def _told_iterations(self, name: str, iteration: int, iterations: int, loss: float, decided: float) -> None:
         every = max(1, iterations // 4)
-        if iteration // every > (iteration - 100) // every:
+        if iteration // every > (iteration - ITERATIONS_PER_CALL) // every:
             self.terminal.say(f"  {name}: iteration {iteration}/{iterations}  loss {loss:.4g}  decided {decided:.1%}")
 
     def _log_courses(self, report: RoundingReport) -> None:

@@ -88,6 +88,9 @@ def _unused_keys(config: JobConfig) -> list[str]:
         unused += _changed("training.qat", config.training.qat, TrainingStage())
         unused += training_only_keys(config.quantizer)
         sentences += _unused(unused, "method=ptq does not train the quantized model")
+    if config.method.name == MethodName.qat and config.adaround.enabled:
+        unused = _changed("folding", config.folding, FoldingConfig(), ("mode",))
+        sentences += _unused(unused, "rounding makes plain layers of folded ones, without batch statistics")
     sentences += unused_rounding_keys(config.adaround) + contradictions(config)
     if not config.model.train:
         unused = _changed("training.float", config.training.float, TrainingStage())

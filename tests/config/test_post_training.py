@@ -68,6 +68,11 @@ def test_training_does_the_work_of_corrections(key):
         validate(job(["method=qat", f"post_training.{key}"]))
 
 
+def test_training_from_rounded_weights_has_no_folded_layers():
+    sentences = validate(job(["method=qat", "adaround=gptq", "folding.mode=batch_stats_folding"]))
+    assert [sentence.split(":")[0] for sentence in sentences] == ["folding.mode is set but not used"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [

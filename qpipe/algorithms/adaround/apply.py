@@ -23,6 +23,7 @@ from qpipe.config.post_training_validation import validate_adaround
 from qpipe.config.schema import AdaRoundConfig
 from qpipe.graph.plain import with_plain_layers
 from qpipe.graph.selection import matches, require_match
+from qpipe.layers.batch_normalization import QuantizedBatchNormalization
 from qpipe.layers.inventory import quantized_linear_layers, require_connected
 from qpipe.quantizers.backend import read_now
 from qpipe.quantizers.observation import Arithmetic
@@ -107,14 +108,9 @@ def adaround_with_report(
     require_connected(model)
     settings = RoundingSettings.of(config, optimizer, loss, seed, on_progress)
     rounded = with_plain_layers(model)
-    names = [layer.name for layer in quantized_linear_layers(rounded)]
-    if config.histogram is not None:
-        require_match(config.histogram, names, "adaround.histogram")
-    for index, selector in enumerate(config.layers):
-        if selector != "*":
-            require_match(selector, names, f"adaround.layers[{index}]")
+    check_selectors(config, rounded)
     calibrate_activations(rounded, samples, Arithmetic.float)
-    report = RoundingReport()
+    report, count_of_layers = RoundingReport(), len(linear_layers(rounded))
     train, held_out = split(count, config.holdout, seed)
     with SampleStore(config.memory_limit_mb * MEGABYTE) as store:
         for index, data in enumerate(walk(rounded, float_model, samples, store)):
@@ -126,12 +122,36 @@ def adaround_with_report(
                 if finished is not None:
                     finished.save(index, data.layer, record)
             report.layers.append(record)
-            on_layer(index + 1, len(names), record)
+            on_layer(index + 1, count_of_layers, record)
         report.peak_cache_mb, report.spilled_mb = store.peak_bytes / MEGABYTE, store.spilled_bytes / MEGABYTE
     for layer in quantized_linear_layers(rounded):
         layer.require_bias_fits()
     report.peak_memory_mb = peak_memory_mb()
     return rounded, report
+
+
+def check_selectors(config: AdaRoundConfig, model: keras.Model) -> None:
+    """Checks that every selector covers a layer of the quantized model.
+
+    Args:
+        config: of the rounding.
+        model: quantized, folded or not.
+
+    Raises:
+        ConfigError: a selector covers none, with the nearest names.
+    """
+    names = linear_layers(model)
+    if config.histogram is not None:
+        require_match(config.histogram, names, "adaround.histogram")
+    for index, selector in enumerate(config.layers):
+        if selector != "*":
+            require_match(selector, names, f"adaround.layers[{index}]")
+
+
+def linear_layers(model: keras.Model) -> list[str]:
+    """Returns the names of the layers that rounding looks at: quantized linear ones, not batch normalizations."""
+    layers = quantized_linear_layers(model)
+    return [layer.name for layer in layers if not isinstance(layer, QuantizedBatchNormalization)]
 
 
 def split(count: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
