@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -73,26 +73,52 @@ class Moments:
 def moments(form: MatrixForm, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Moments:
     """Gathers the moments of a layer.
 
+    Products are summed up about the means of the first batch, in float32 within a batch and in float64 beyond, so that
+    deviations which are small beside the mean are not lost.
+
     Args:
         form: the layer's matrix form.
         batches: pairs of the layer's input (samples, ...) and the wanted output (samples, ..., channels).
     """
     accumulate = _accumulator(form)
     total: list[np.ndarray] | None = None
+    centre: tuple[Any, Any] | None = None
     positions = 0
     for x, target in batches:
-        sums = [part.numpy().astype("float64") for part in accumulate(tf.constant(x), tf.constant(target))]
-        positions += target.size // target.shape[-1]
+        x, target = tf.constant(x), tf.constant(target)
+        if centre is None:
+            centre = tuple(
+                tf.reduce_mean(part, axis=1, keepdims=True) for part in (form.rows_of(x), form.columns_of(target))
+            )
+        sums = [part.numpy().astype("float64") for part in accumulate(x, target, *centre)]
+        positions += int(tf.size(target)) // target.shape[-1]
         total = sums if total is None else [old + new for old, new in zip(total, sums, strict=True)]
-    if total is None:
+    if total is None or centre is None:
         raise ValueError("there are no batches")
-    return Moments(*(part / positions for part in total))
+    about = [part.numpy().astype("float64")[:, 0] for part in centre]
+    return _about_zero([part / positions for part in total], *about)
+
+
+def _about_zero(means_about: list[np.ndarray], rows: np.ndarray, columns: np.ndarray) -> Moments:
+    """Returns the moments about 0 from those about `rows` (groups, rows) and `columns` (groups, columns)."""
+    gram, cross, energy, inputs, outputs = means_about
+
+    def outer(left, right):
+        return left[:, :, np.newaxis] * right[:, np.newaxis, :]
+
+    return Moments(
+        gram=gram + outer(rows, inputs) + outer(inputs, rows) + outer(rows, rows),
+        cross=cross + outer(rows, outputs) + outer(inputs, columns) + outer(rows, columns),
+        energy=energy + 2.0 * columns * outputs + columns**2,
+        inputs=inputs + rows,
+        outputs=outputs + columns,
+    )
 
 
 def _accumulator(form: MatrixForm) -> Callable:
     @tf.function(reduce_retracing=True)
-    def accumulate(x, target):
-        rows, columns = form.rows_of(x), form.columns_of(target)
+    def accumulate(x, target, rows_centre, columns_centre):
+        rows, columns = form.rows_of(x) - rows_centre, form.columns_of(target) - columns_centre
         return (
             tf.matmul(rows, rows, transpose_a=True),
             tf.matmul(rows, columns, transpose_a=True),

@@ -96,3 +96,15 @@ def test_centered_moments_are_the_covariances():
     columns = target.reshape(-1, 6).astype("float64")
     np.testing.assert_allclose(gram[0], np.cov(rows.T, bias=True), atol=1e-5)
     np.testing.assert_allclose(cross[0], (rows - rows.mean(0)).T @ (columns - columns.mean(0)) / len(rows), atol=1e-5)
+
+
+def test_deviations_that_are_small_beside_the_mean_are_not_lost():
+    rng = np.random.default_rng(0)
+    layer = QDense(2)
+    layer.build((None, 5))
+    x = (1000.0 + 0.01 * rng.normal(size=(4096, 5))).astype("float32")
+    target = (500.0 + 0.01 * rng.normal(size=(4096, 2))).astype("float32")
+    gram, cross = moments(matrix_form(layer), [(x[:2048], target[:2048]), (x[2048:], target[2048:])]).centered()
+    both = np.cov(np.concatenate([x, target], axis=1).T.astype("float64"), bias=True)
+    np.testing.assert_allclose(gram[0], both[:5, :5], atol=1e-7)
+    np.testing.assert_allclose(cross[0], both[:5, 5:], atol=1e-7)
