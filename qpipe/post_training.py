@@ -176,9 +176,10 @@ class PostTraining:
         self.report.rounding = report
         if report.resumed:
             self.terminal.say(f"{report.resumed} layer(s) were rounded by a run that was interrupted")
+        memory = "" if report.peak_memory_mb is None else f"; the process: at most {report.peak_memory_mb:,.0f} MB"
         self.terminal.say(
             f"cached layer inputs: at most {report.peak_cache_mb:,.0f} MB in memory, {report.spilled_mb:,.0f} MB on "
-            f"disk; the process: at most {report.peak_memory_mb:,.0f} MB"
+            f"disk{memory}"
         )
         self.log.record(report.metrics())
         self._log_courses(report)

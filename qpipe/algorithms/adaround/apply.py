@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import resource
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -167,8 +166,12 @@ def split(count: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray
     return np.sort(order[judging:]), np.sort(order[:judging])
 
 
-def peak_memory_mb() -> float:
-    """Returns the largest memory of the process so far."""
+def peak_memory_mb() -> float | None:
+    """Returns the largest memory of the process so far; None where the system does not tell (Windows)."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (MEGABYTE if sys.platform == "darwin" else 1024)
 

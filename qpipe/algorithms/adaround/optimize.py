@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from qpipe.algorithms.adaround.core import DECIDED, SoftRounding, hardened, undecided
+from qpipe.algorithms.adaround.core import SoftRounding, hardened, undecided
 
 ITERATIONS_PER_CALL = 100
 HISTOGRAM_BINS = 20
@@ -129,6 +129,3 @@ def _compiled(soft: SoftRounding, gradient: Gradient, v: keras.Variable, optimiz
         return tf.while_loop(lambda index, _: index < first + count, body, (first, tf.zeros(())))[1]
 
     return run
-
-
-__all__ = ["DECIDED", "Course", "Rounded", "default_optimizer", "optimize"]

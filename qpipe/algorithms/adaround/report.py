@@ -74,14 +74,14 @@ class RoundingReport:
         layers: one record for each quantized linear layer.
         peak_cache_mb: the most that cached layer inputs and outputs took in memory.
         spilled_mb: what of them went to disk.
-        peak_memory_mb: the process's largest memory so far.
+        peak_memory_mb: the process's largest memory so far; None where the system does not tell.
         resumed: how many layers came from a run that was interrupted.
     """
 
     layers: list[LayerRounding] = field(default_factory=list)
     peak_cache_mb: float = 0.0
     spilled_mb: float = 0.0
-    peak_memory_mb: float = 0.0
+    peak_memory_mb: float | None = None
     resumed: int = 0
 
     def of(self, name: str) -> LayerRounding | None:
@@ -97,8 +97,9 @@ class RoundingReport:
             "adaround/undecided": float(sum(record.undecided for record in rounded)),
             "adaround/peak_cache_mb": self.peak_cache_mb,
             "adaround/spilled_mb": self.spilled_mb,
-            "adaround/peak_memory_mb": self.peak_memory_mb,
         }
+        if self.peak_memory_mb is not None:
+            metrics["adaround/peak_memory_mb"] = self.peak_memory_mb
         for record in rounded:
             metrics[f"adaround/{record.name}/changed"] = record.changed
             if record.error_before is not None and record.error_after is not None:
