@@ -16,16 +16,20 @@ _NAMES = {
     "unfold_batchnorm": "qpipe.graph",
     "quantize": "qpipe.graph",
     "calibrate": "qpipe.algorithms",
+    "adaround": "qpipe.algorithms",
     "integer_predict": "qpipe.lowering",
+    "AdaRoundConfig": "qpipe.config.schema",
     "FoldingConfig": "qpipe.config.schema",
     "QuantizerConfig": "qpipe.config.schema",
 }
 _MODULES = ("layers", "quantizers")
 
 __all__ = [
+    "AdaRoundConfig",
     "FoldingConfig",
     "QuantizerConfig",
     "__version__",
+    "adaround",
     "calibrate",
     "fold_batchnorm",
     "integer_predict",
@@ -38,8 +42,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from qpipe import layers, quantizers
-    from qpipe.algorithms import calibrate
-    from qpipe.config.schema import FoldingConfig, QuantizerConfig
+    from qpipe.algorithms import adaround, calibrate
+    from qpipe.config.schema import AdaRoundConfig, FoldingConfig, QuantizerConfig
     from qpipe.graph import fold_batchnorm, quantize, unfold_batchnorm
     from qpipe.launch import run
     from qpipe.lowering import integer_predict

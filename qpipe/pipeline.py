@@ -1,4 +1,4 @@
-"""The job: load, train the float model, fold, quantize, calibrate, train, evaluate, report, log."""
+"""The job: load, train the float model, fold, quantize, calibrate, round, train, evaluate, report, log."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from qpipe.algorithms import calibrate
+from qpipe.algorithms.adaround.apply import check_selectors
 from qpipe.config.schema import JobConfig, MethodName, Task
 from qpipe.data import Dataset, load_dataset
 from qpipe.evaluation import likeness, predictions, quality
@@ -21,6 +22,7 @@ from qpipe.graph.quantization import QuantizationResult, quantize_with_plan
 from qpipe.graph.trace import trace
 from qpipe.lowering.verification import Verification, verify_engine
 from qpipe.models import FloatModelCache, build_model
+from qpipe.post_training import PostTraining
 from qpipe.reports.costs import float_bytes, packed_weight_bytes
 from qpipe.reports.layers import LayerReport, layer_report
 from qpipe.reports.noise import measure_noise
@@ -106,6 +108,7 @@ class _Job:
     def __post_init__(self):
         self.cache = self.runs_dir / "cache"
         self.checkpoints = Checkpoints(self.cache / "checkpoints")
+        self.post_training = PostTraining(self.config, self.terminal, self.log, self.cache / "rounding")
 
     def run(self) -> JobResult:
         stage = self._stage
@@ -115,10 +118,15 @@ class _Job:
             source = self._float_model(dataset)
         with stage("fold", "folding"):
             folded, folding = self._fold(source.model)
+            folded = self.post_training.equalize(folded, self._calibration_samples(dataset))
         with stage("quantize", "quantization"):
             result = self._quantize(folded, folding)
         with stage("calibrate", "calibration"):
             self._calibrate(result.model, dataset)
+        if self.post_training.wanted:
+            with stage("round", "rounding"):
+                samples = self._calibration_samples(dataset)
+                result.model = self.post_training.run(result.model, folded, samples, source.key)
         with self._checkpoint(source) as checkpoint:
             if self.config.method.name is MethodName.qat:
                 with stage("train", "quantization-aware training"):
@@ -133,6 +141,7 @@ class _Job:
                 report = self._report(result, folding, dataset, verification)
             if checkpoint is not None:
                 checkpoint.discard()
+            self.post_training.discard()
         return JobResult(self.log.metrics, result.model, self.log.run.id, self.log.directory, report)
 
     def _stage(self, name: str, title: str):
@@ -183,10 +192,13 @@ class _Job:
         return result
 
     def _calibrate(self, model: keras.Model, dataset: Dataset) -> None:
-        samples = dataset.calibration_inputs(self.config.data.calibration_samples, self.config.seed)
+        samples = self._calibration_samples(dataset)
         with self.terminal.progress("calibrating") as on_batch:
-            calibrate(model, samples, on_batch=on_batch)
+            calibrate(model, samples, on_batch=on_batch, output_mse=not self.config.adaround.enabled)
         self.terminal.say(f"{len(samples)} samples")
+
+    def _calibration_samples(self, dataset: Dataset) -> np.ndarray:
+        return dataset.calibration_inputs(self.config.data.calibration_samples, self.config.seed)
 
     def _checkpoint(self, source: FloatModel) -> AbstractContextManager[Checkpoint | None]:
         """Holds the checkpoint of this very training, where there is one and its checkpoints are wanted."""
@@ -197,7 +209,7 @@ class _Job:
     def _train(self, model: keras.Model, dataset: Dataset, checkpoint: Checkpoint | None) -> None:
         stage = self.config.training.qat
         self._check_freeze_delay(stage.epochs * dataset.steps_per_epoch(stage.batch_size))
-        follow_data(model)
+        follow_data(model, self.post_training.report.rounded)
         with self.terminal.progress("training the quantized model") as on_batch:
             history = fit(
                 model,
@@ -258,6 +270,7 @@ class _Job:
     ) -> LayerReport:
         samples = dataset.calibration_inputs(min(REPORT_SAMPLES, len(dataset.train)), self.config.seed)
         report = layer_report(result, folding, measure_noise(result.model, samples), verification)
+        self.post_training.report.add_to(report)
         self.log.json("layers.json", report.to_json())
         _show(self.terminal, report, measured=True)
         return report
@@ -292,7 +305,10 @@ def plan(config: JobConfig, model: keras.Model) -> tuple[FoldingPlan, Quantizati
     graph = trace(model)
     folding = plan_folding(graph, config.folding)
     folded = apply_folding(graph, folding, config.folding)
-    return folding, quantize_with_plan(folded, config.quantizer, absorbed=folding.absorbed())
+    result = quantize_with_plan(folded, config.quantizer, absorbed=folding.absorbed())
+    if config.adaround.enabled:
+        check_selectors(config.adaround, result.model)
+    return folding, result
 
 
 def _dry_run(config: JobConfig, terminal: Terminal, directory: Path) -> JobResult:

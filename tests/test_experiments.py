@@ -23,7 +23,9 @@ def stand_ins(experiment: str, folder: Path) -> list[str]:
     rng = np.random.default_rng(0)
     if experiment == "ds_cnn_audio_8bit":
         return [f"data.path={write_arrays(folder, rng.normal(size=(180, 49, 10)).astype('float32'))}"]
-    if experiment == "resnet8_cifar10_8bit":
+    if experiment == "mobilenet_fashion_mnist":
+        return [f"data.path={write_arrays(folder, rng.integers(0, 256, (180, 28, 28), 'uint8'))}"]
+    if experiment.startswith("resnet8_cifar10"):
         path = write_arrays(folder, rng.integers(0, 256, (180, 32, 32, 3), "uint8"))
         return [f"model.path={write_resnet(folder)}", f"data.path={path}"]
     return []

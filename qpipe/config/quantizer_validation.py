@@ -78,11 +78,22 @@ def validate_output(path: str, quantizer: OutputQuantizerConfig) -> None:
     _validate_learned_step(path, quantizer)
 
 
+def validate_factor(path: str, quantizer: WeightQuantizerConfig) -> None:
+    """Checks the quantizer of `a` of a batch normalization.
+
+    Raises:
+        ConfigError: the first mistake.
+    """
+    if quantizer.range is WeightRange.output_mse:
+        refuse(f"{path}.range", "output_mse", "a factor has one input only: give max or mse")
+    validate_weight(path, quantizer)
+
+
 VALIDATED_BY: dict[str, Callable[[str, Any], None]] = {
     "input": validate_output,
     "weight": validate_weight,
     "output": validate_output,
-    "a_quantizer": validate_weight,
+    "a_quantizer": validate_factor,
 }
 
 

@@ -13,6 +13,12 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from qpipe.config.post_training_schema import AdaRoundConfig, PostTrainingConfig
+from qpipe.config.post_training_schema import BiasCorrection as BiasCorrection
+from qpipe.config.post_training_schema import EqualizationConfig as EqualizationConfig
+from qpipe.config.post_training_schema import RoundingTarget as RoundingTarget
+from qpipe.config.post_training_schema import Solver as Solver
+
 
 class ScaleKind(Enum):
     """How a scale is represented: any positive float, or a power of two (fixed point)."""
@@ -38,10 +44,11 @@ class Rounding(Enum):
 
 
 class WeightRange(Enum):
-    """How a weight quantizer chooses its range: the largest magnitude, or the least squared weight error."""
+    """How a weight quantizer chooses its range: largest magnitude, least error of the weights or of the output."""
 
     max = "max"
     mse = "mse"
+    output_mse = "output_mse"
 
 
 class OutputRange(Enum):
@@ -364,7 +371,9 @@ class WeightQuantizerConfig:
     per_channel: bool = True
     """Whether every output channel has a scale of its own."""
     range: WeightRange = WeightRange.max
-    """`max` takes the largest magnitude, `mse` clips where the squared error is least (`uniform` only)."""
+    """`max` takes the largest magnitude, `mse` clips where the squared error of the weights is least, `output_mse`
+    where that of the layer's output on calibration data is (both for `uniform` only; `output_mse` needs `method=ptq`
+    or `adaround.enabled`)."""
     scale: ScaleKind = ScaleKind.float
     """`float`, or `power_of_two` for fixed point; `po2` has no other than `power_of_two`."""
     kind: WeightKind = WeightKind.uniform
@@ -525,5 +534,7 @@ class JobConfig:
     method: MethodConfig = field(default_factory=MethodConfig)
     folding: FoldingConfig = field(default_factory=FoldingConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    adaround: AdaRoundConfig = field(default_factory=AdaRoundConfig)
+    post_training: PostTrainingConfig = field(default_factory=PostTrainingConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

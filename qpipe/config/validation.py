@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from qpipe.config.data_validation import validate_data
+from qpipe.config.post_training_validation import contradictions, unused_rounding_keys, validate_post_training
 from qpipe.config.quantizer_validation import training_only_keys, validate_quantizer
 from qpipe.config.ranges import fraction, patterns, positive, refuse, whole
 from qpipe.config.schema import ApplicationModel, FoldingConfig, JobConfig, MethodName, TrackingConfig, TrainingStage
@@ -26,7 +27,7 @@ def validate(config: JobConfig) -> list[str]:
         config: the resolved configuration.
 
     Returns:
-        One sentence for each key that is set although the chosen method does not use it.
+        One sentence for each key that is set although nothing uses it, and for settings that work against each other.
 
     Raises:
         ConfigError: the first mistake: its path, what was received and what is allowed.
@@ -43,6 +44,7 @@ def validate(config: JobConfig) -> list[str]:
     validate_training(config.training, config.data.task)
     validate_folding(config.folding)
     validate_quantizer(config.quantizer)
+    validate_post_training(config)
     whole("verify.samples", config.verify.samples, 1, optional=True)
     _validate_tracking(config.tracking)
     return _unused_keys(config)
@@ -86,6 +88,10 @@ def _unused_keys(config: JobConfig) -> list[str]:
         unused += _changed("training.qat", config.training.qat, TrainingStage())
         unused += training_only_keys(config.quantizer)
         sentences += _unused(unused, "method=ptq does not train the quantized model")
+    if config.method.name == MethodName.qat and config.adaround.enabled:
+        unused = _changed("folding", config.folding, FoldingConfig(), ("mode",))
+        sentences += _unused(unused, "rounding makes plain layers of folded ones, without batch statistics")
+    sentences += unused_rounding_keys(config.adaround) + contradictions(config)
     if not config.model.train:
         unused = _changed("training.float", config.training.float, TrainingStage())
         sentences += _unused(unused, "model.train=false takes the model's weights as they are")

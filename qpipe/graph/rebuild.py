@@ -34,6 +34,12 @@ class Rebuild:
         """Makes `tensor` the new model's tensor for `edge`."""
         self._tensors[id(edge)] = tensor
 
+    def use(self, operation: keras.layers.Layer, layer: keras.layers.Layer) -> None:
+        """Makes `copy` call `layer`, with the weights that it has, in the place of a copy of `operation`."""
+        layer._inbound_nodes, layer._outbound_nodes = [], []
+        self._copies[id(operation)] = layer
+        self._weighted.add(id(layer))
+
     def copy(self, node: Node, tensor: Callable[[Edge], Any] | None = None, dtype: str | None = None) -> None:
         """Calls a copy of the node's layer (with its weights), or its operation, on the new tensors.
 

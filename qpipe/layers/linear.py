@@ -185,6 +185,10 @@ class QuantizedLinear(_Layer):
         kernel, bias = self.folded_weights()
         self.kernel_quantizer.fix(kernel, self._demands_of(bias if self._input_is_calibrated() else None))
 
+    def smallest_weight_scale(self):
+        """Returns for each channel the kernel's scale below which its bias would not fit; None without a bias."""
+        return self._demands_of(self.folded_weights()[1])[0]
+
     def raised_channels(self):
         """Returns for each output channel whether the kernel's scale was raised for its bias: bool (channels,)."""
         kernel, bias = self.folded_weights()

@@ -70,7 +70,8 @@ class WeightQuantizer(keras.layers.Layer):
             `ternary` 2, `binary` 1.
         per_channel: one scale per output channel, else one for the tensor.
         range: for `uniform`: `max` takes the largest magnitude, `mse` the clipping that minimizes the squared
-            error. Other kinds choose their own scale and take `max` only.
+            error; `output_mse` does so until `qpipe.calibrate` or `qpipe.adaround` sets the scale with the least
+            error of the layer's output. Other kinds choose their own scale and take `max` only.
         scale: `float`, or `power_of_two` for fixed point; None takes the kind's: `power_of_two` for `po2`, which
             has no other, else `float`.
         channel_axes: axes of the kernel that make up an output channel: (-1,), depthwise (-2, -1).
@@ -118,7 +119,7 @@ class WeightQuantizer(keras.layers.Layer):
             known.widest,
         )
         self.per_channel = per_channel
-        self.range = one_of("range", range, ("max", "mse"))
+        self.range = one_of("range", range, ("max", "mse", "output_mse"))
         self.scale_kind = one_of("scale", known.scale if scale is None else scale, ("float", "power_of_two"))
         self.channel_axes = tuple(channel_axes)
         self.fixed = fixed
@@ -257,7 +258,7 @@ class WeightQuantizer(keras.layers.Layer):
             return TernaryGrid(power_of_two=power_of_two)
         if self.kind == "binary":
             return BinaryGrid(power_of_two=power_of_two)
-        return UniformGrid(self.bitwidth, least_squares=self.range == "mse", power_of_two=power_of_two)
+        return UniformGrid(self.bitwidth, least_squares=self.range != "max", power_of_two=power_of_two)
 
     def _refuse_what_does_not_combine(self) -> None:
         if self.kind == "po2":

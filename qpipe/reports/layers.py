@@ -36,6 +36,7 @@ class LayerRow:
         largest_lsb: the largest such difference.
         parameters: kernel and folded bias.
         multiply_accumulates: for one sample.
+        post_training: for each algorithm that ran what it did to the layer, as plain values.
     """
 
     plan: LayerPlan
@@ -50,6 +51,7 @@ class LayerRow:
     largest_lsb: int | None = None
     parameters: int = 0
     multiply_accumulates: int = 0
+    post_training: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row as plain values."""
@@ -66,6 +68,7 @@ class LayerReport:
     rule_matches: dict[str, int] = field(default_factory=dict)
     kept_batchnorms: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    equalized_pairs: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of `layers.json`."""
@@ -73,6 +76,7 @@ class LayerReport:
             "layers": [row.to_json() for row in self.rows],
             "rules": self.rule_matches,
             "batch_normalizations_kept": self.kept_batchnorms,
+            "equalized_pairs": self.equalized_pairs,
             "notes": self.notes,
         }
 

@@ -58,6 +58,8 @@ def qat_key(config: JobConfig, float_key: str) -> str:
         float_key,
         config.folding,
         config.quantizer,
+        config.adaround,
+        config.post_training,
         config.data.calibration_samples,
         config.seed,
         training_identity(training, training.qat),

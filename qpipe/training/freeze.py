@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import keras
 
 from qpipe.layers.inventory import freezing_parts, output_quantizers, quantized_linear_layers
 
 
-def follow_data(model: keras.Model) -> None:
-    """Lets weight scales follow the weights, or learn, as quantization-aware training needs it after a calibration."""
+def follow_data(model: keras.Model, rounded: Collection[str] = ()) -> None:
+    """Lets weight scales follow the weights, or learn, as quantization-aware training needs it after a calibration.
+
+    Args:
+        model: a calibrated model.
+        rounded: names of layers whose weights were rounded for their scales: these stay as they are, unless they are
+            learned. Derived from rounded weights they would be others, and most weights would leave their grid.
+    """
     for layer in quantized_linear_layers(model):
-        layer.kernel_quantizer.release()
+        if layer.name not in rounded or layer.kernel_quantizer.learned_step:
+            layer.kernel_quantizer.release()
 
 
 def freeze(model: keras.Model) -> None:
     """Stores weight scales and activation ranges with the model; they stay as they are from now on.
+
+    Weight scales that are stored already are not derived again.
 
     Raises:
         QuantizationError: if a bias does not fit into its accumulator.
@@ -22,7 +33,8 @@ def freeze(model: keras.Model) -> None:
     for quantizer in output_quantizers(model).values():
         quantizer.fix()
     for layer in quantized_linear_layers(model):
-        layer.fix_scales()
+        if not layer.kernel_quantizer.fixed:
+            layer.fix_scales()
         layer.require_bias_fits()
 
 

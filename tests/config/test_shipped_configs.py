@@ -15,10 +15,13 @@ from qpipe.config.validation import validate
 EXPERIMENTS = [option.name for option in group_options([conf_directory()])["experiment"]]
 PATHS = {
     "resnet8_cifar10_8bit": ["model.path=resnet8.keras", "data.path=cifar10.npz"],
+    "resnet8_cifar10_4bit_adaround": ["model.path=resnet8.keras", "data.path=cifar10.npz"],
+    "mobilenet_fashion_mnist": ["data.path=fashion_mnist.npz"],
     "ds_cnn_audio_8bit": ["data.path=keywords.npz"],
 }
 PROMISED = {
     *("mobilenet_8bit", "mobilenet_8bit_ptq", "mobilenet_4bit", "resnet8_cifar10_8bit"),
+    *("mobilenet_4bit_adaround", "resnet8_cifar10_4bit_adaround", "mobilenet_fashion_mnist"),
     *("mobilenet_v2_8bit", "mlp_yaml_8bit", "preact_resnet_8bit", "unet_8bit", "ds_cnn_audio_8bit"),
 }
 
@@ -66,6 +69,8 @@ def test_rules_of_the_4_bit_experiment():
         ("training", schema.TrainingConfig),
         ("folding", schema.FoldingConfig),
         ("quantizer", schema.QuantizerConfig),
+        ("adaround", schema.AdaRoundConfig),
+        ("post_training", schema.PostTrainingConfig),
         ("tracking", schema.TrackingConfig),
     ],
 )

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from qpipe.algorithms.calibration.core import ema_range, minmax_range, mse_range, percentile_range
+from qpipe.algorithms.weight_scales.apply import choose_output_mse_scales
 from qpipe.errors import QuantizationError
 from qpipe.layers.inventory import quantized_linear_layers, require_connected
 from qpipe.quantizers import OutputQuantizer
@@ -44,16 +45,19 @@ def calibrate(
     *,
     batch_size: int = 64,
     on_batch: Callable[[int, int], None] = lambda step, steps: None,
+    output_mse: bool = True,
 ) -> keras.Model:
     """Sets the activation ranges of a quantized model from sample inputs, and stores its weight scales.
 
-    Weights are quantized meanwhile, activations are not. Ranges and scales that are fixed stay as they are.
+    Weights are quantized meanwhile, activations are not. Ranges and scales that are fixed stay as they are. Scales with
+    `range: output_mse` are chosen last, when all activations have their ranges.
 
     Args:
         model: a model that `qpipe.quantize` returned; changed in place.
         samples: (samples, ...) inputs as the model takes them; for several inputs the structure that it takes.
         batch_size: samples per step.
         on_batch: called after every batch with its number (from 1) and the number of all batches.
+        output_mse: whether scales with `range: output_mse` are chosen; false leaves that to `qpipe.adaround`.
 
     Returns:
         `model`.
@@ -62,28 +66,49 @@ def calibrate(
         QuantizationError: if there are no samples, an activation is not finite, or a bias fits into no accumulator.
     """
     require_connected(model)
-    count = len(arrays_of(model, samples)[0])
     following = [layer for layer in quantized_linear_layers(model) if not layer.kernel_quantizer.fixed]
     for layer in following:
         layer.fix_scales()
-    steps = -(-count // batch_size)
-    seen = _observe_extrema(model, samples, batch_size, lambda step: on_batch(step, steps))
-    _observe_histograms(model, samples, batch_size, seen)
-    for quantizer, record in seen.items():
-        quantizer.set_range(*_range_of(quantizer, record))
+    calibrate_activations(model, samples, batch_size=batch_size, on_batch=on_batch)
     for layer in following:
         layer.fix_scales()
+    if output_mse:
+        choose_output_mse_scales(model, samples, [layer.name for layer in following])
     for layer in quantized_linear_layers(model):
         layer.require_bias_fits()
     return model
 
 
-def _observe_extrema(model, samples, batch_size, on_batch) -> dict[OutputQuantizer, _Seen]:
+def calibrate_activations(
+    model: keras.Model,
+    samples: np.ndarray,
+    arithmetic: Arithmetic = Arithmetic.weights,
+    *,
+    batch_size: int = 64,
+    on_batch: Callable[[int, int], None] = lambda step, steps: None,
+) -> None:
+    """Sets the activation ranges alone; see `calibrate`.
+
+    Args:
+        model: changed in place.
+        samples: as in `calibrate`.
+        arithmetic: what the model runs in meanwhile: with quantized weights, or in float.
+        batch_size: as in `calibrate`.
+        on_batch: as in `calibrate`.
+    """
+    steps = -(-len(arrays_of(model, samples)[0]) // batch_size)
+    seen = _observe_extrema(model, samples, arithmetic, batch_size, lambda step: on_batch(step, steps))
+    _observe_histograms(model, samples, arithmetic, batch_size, seen)
+    for quantizer, record in seen.items():
+        quantizer.set_range(*_range_of(quantizer, record))
+
+
+def _observe_extrema(model, samples, arithmetic, batch_size, on_batch) -> dict[OutputQuantizer, _Seen]:
     order: list[OutputQuantizer] = []
 
     @tf.function(reduce_retracing=True)
     def extrema(batch):
-        with observe(Arithmetic.weights) as observation:
+        with observe(arithmetic) as observation:
             model(batch, training=False)
         order[:] = [quantizer for quantizer, _, _ in observation.seen]
         return tf.stack([tf.stack([tf.reduce_min(x), tf.reduce_max(x)]) for _, x, _ in observation.seen])
@@ -115,7 +140,7 @@ def _note(seen, quantizer, low, high):
     record.highs.append(float(high))
 
 
-def _observe_histograms(model, samples, batch_size, seen) -> None:
+def _observe_histograms(model, samples, arithmetic, batch_size, seen) -> None:
     wanted = [
         quantizer
         for quantizer, record in seen.items()
@@ -127,7 +152,7 @@ def _observe_histograms(model, samples, batch_size, seen) -> None:
 
     @tf.function(reduce_retracing=True)
     def histograms(batch):
-        with observe(Arithmetic.weights) as observation:
+        with observe(arithmetic) as observation:
             model(batch, training=False)
         counts = {quantizer: tf.zeros(HISTOGRAM_BINS, tf.int32) for quantizer in wanted}
         for quantizer, x, _ in observation.seen:

@@ -1,0 +1,1 @@
+"""AdaRound and its relatives: weights are rounded up or down for the least error of the layer's output."""

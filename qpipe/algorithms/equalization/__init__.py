@@ -1,0 +1,1 @@
+"""Cross-layer equalization: channels of neighbouring layers are scaled to ranges of the same size."""

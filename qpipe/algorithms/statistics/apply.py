@@ -1,0 +1,107 @@
+"""Re-estimating the folded batch normalizations of a quantized model on samples, after its weights are rounded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from qpipe.algorithms.layer_note import LayerNote
+from qpipe.algorithms.layerwise.sample_store import MEGABYTE, SampleStore
+from qpipe.algorithms.layerwise.walk import LayerData, folded_alike, walk
+from qpipe.algorithms.statistics.core import factor_and_mean
+from qpipe.errors import QuantizationError
+from qpipe.graph.plain import with_plain_layers
+from qpipe.graph.trace import trace
+from qpipe.layers.folded import BatchnormFolding
+
+
+def reestimate_statistics(
+    model: keras.Model, float_model: keras.Model, samples: Any, *, memory_limit_mb: int = 1024
+) -> tuple[keras.Model, list[LayerNote]]:
+    """Returns a copy in which the output of every folded layer has the float model's mean and deviation per channel.
+
+    A folded batch normalization is a factor and an offset per channel: the factor goes into the scale of the
+    channel's weights, whose integers stay, the offset into the bias. Layers without a folded batch normalization,
+    and those whose scale is one for all channels or a power of two, are left as they are.
+
+    Args:
+        model: quantized, calibrated, possibly rounded; it stays untouched, folded layers become plain ones.
+        float_model: the float model that it was made of, folded or not.
+        samples: as the model takes them.
+        memory_limit_mb: budget of cached layer inputs.
+
+    Returns:
+        The copy, and what became of each layer.
+    """
+    changed = with_plain_layers(model)
+    reference = folded_alike(float_model, model)
+    normalized = {node.name for node in trace(reference).nodes if isinstance(node.operation, BatchnormFolding)}
+    notes = []
+    with SampleStore(memory_limit_mb * MEGABYTE) as store:
+        for data in walk(changed, reference, samples, store):
+            reason = _why_not(data, normalized)
+            notes.append(LayerNote(data.layer.name, None, reason) if reason else _reestimate(data))
+    return changed, notes
+
+
+def _why_not(data: LayerData, normalized: set[str]) -> str | None:
+    quantizer = data.layer.kernel_quantizer
+    if data.layer.name not in normalized:
+        return "no batch normalization was folded into it"
+    if data.form is None:
+        return f"{type(data.layer).__name__} is not covered"
+    if quantizer.kind != "uniform" or quantizer.scale_kind != "float" or not quantizer.per_channel:
+        return "its weights have no float scale for each channel"
+    return None
+
+
+def _reestimate(data: LayerData) -> LayerNote:
+    layer = data.layer
+    assert data.form is not None
+    if not layer.kernel_quantizer.fixed:
+        layer.fix_scales()
+    integers = layer.integer_weights()
+    scale = ops.convert_to_numpy(integers.scale)
+    kernel = ops.convert_to_numpy(integers.kernel)
+    moments = _Moments()
+    bias = data.quantized_bias()
+    for inputs, target in data.batches():
+        moments.add(ops.convert_to_numpy(data.output_of(inputs, kernel * scale, bias)), target)
+    factor, offset = factor_and_mean(*moments.result())
+    before = [ops.convert_to_numpy(variable) for variable in (layer.kernel_quantizer.scale, layer.kernel, layer.bias)]
+    per_weight = data.form.to_kernel(np.repeat(data.form.per_channel(factor)[:, np.newaxis, :], data.form.rows, axis=1))
+    index = tuple(slice(0, 1) if size == 1 else slice(None) for size in scale.shape)
+    scale = (scale * per_weight[index]).astype("float32")
+    layer.kernel_quantizer.scale.assign(scale)
+    layer.kernel.assign(kernel * scale)
+    layer.bias.assign((factor * before[2] + offset).astype("float32"))
+    try:
+        layer.require_bias_fits()
+    except QuantizationError as error:
+        for variable, value in zip((layer.kernel_quantizer.scale, layer.kernel, layer.bias), before, strict=True):
+            variable.assign(value)
+        return LayerNote(layer.name, None, f"the bias would not fit ({error})")
+    return LayerNote(layer.name, float(np.sqrt(np.mean(np.square(factor - 1.0)))))
+
+
+class _Moments:
+    """Sums of two tensors and of their squares, per channel."""
+
+    def __init__(self):
+        self._sums: list[Any] = [0.0, 0.0, 0.0, 0.0]
+        self._count = 0
+
+    def add(self, output: np.ndarray, target: np.ndarray) -> None:
+        for position, tensor in enumerate((output, target)):
+            flat = tensor.reshape(-1, tensor.shape[-1]).astype("float64")
+            self._sums[2 * position] = self._sums[2 * position] + flat.sum(axis=0)
+            self._sums[2 * position + 1] = self._sums[2 * position + 1] + np.square(flat).sum(axis=0)
+        self._count += output.size // output.shape[-1]
+
+    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Returns mean and variance of the output, and of the target."""
+        means = [np.asarray(total) / self._count for total in self._sums]
+        return means[0], means[1] - means[0] ** 2, means[2], means[3] - means[2] ** 2

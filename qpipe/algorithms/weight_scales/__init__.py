@@ -1,0 +1,1 @@
+"""Weight scales that minimize the error of a layer's output instead of that of its weights."""
