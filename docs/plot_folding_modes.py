@@ -153,6 +153,8 @@ def float_model(data: Data) -> keras.Model:
     rate = keras.optimizers.schedules.CosineDecay(FLOAT_RATE, FLOAT_EPOCHS * -(-SAMPLES // BATCH))
     model.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
     model.fit(data.x, data.y, batch_size=BATCH, epochs=FLOAT_EPOCHS, verbose=0)
+    right = np.argmax(model.predict(data.x_validation, verbose=0), -1) == data.y_validation
+    print(f"float model: {100.0 * np.mean(right):.2f} % of {VALIDATION} validation images", flush=True)
     return model
 
 
@@ -182,9 +184,7 @@ def train(source: keras.Model, data: Data, setting: Setting, steps: int) -> Curv
 
 def settings(seeds: int) -> Iterator[Setting]:
     """Yields all settings, seed by seed."""
-    for seed, per_channel, bits, mode, freeze in product(
-        range(seeds), (False, True), (8, 4), MODES, (False, True)
-    ):
+    for seed, per_channel, bits, mode, freeze in product(range(seeds), (False, True), (8, 4), MODES, (False, True)):
         yield Setting(per_channel, bits, mode, freeze, seed)
 
 
@@ -227,7 +227,7 @@ def _smooth(values: list[float]) -> np.ndarray:
 def table(results: dict[str, Curves], per_channel: bool, steps: int, seeds: int) -> str:
     """Returns the figures as a table: jitter in each half of the steps, accuracy over the last five measurements."""
     lines = [
-        "| bits | mode | freeze | integers changed, first / second half | move in LSB, first / second half | accuracy |",
+        "| bits | mode | freeze | integers changed, 1st / 2nd half | move in LSB, 1st / 2nd half | accuracy |",
         "|---|---|---|---|---|---|",
     ]
     half = steps // 2
@@ -252,16 +252,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400, help="of each training; the freeze comes after half of them")
     parser.add_argument("--results", type=Path, help="JSON file that keeps the curves of finished trainings")
     options = parser.parse_args()
-    data = load()
-    source = float_model(data)
-    right = np.argmax(source.predict(data.x_validation, verbose=0), -1) == data.y_validation
-    print(f"float model: {100.0 * np.mean(right):.2f} % of {VALIDATION} validation images", flush=True)
     results: dict[str, Curves] = {}
     if options.results and options.results.exists():
         results = json.loads(options.results.read_text(encoding="utf-8"))
-    for setting in settings(options.seeds):
-        if setting.key in results:
-            continue
+    missing = [setting for setting in settings(options.seeds) if setting.key not in results]
+    data = load() if missing else None
+    source = float_model(data) if missing else None
+    for setting in missing:
         results[setting.key] = train(source, data, setting, options.steps)
         print(setting.key, f"{results[setting.key]['accuracy'][-1]:.2f} %", flush=True)
         if options.results:

@@ -97,23 +97,21 @@ class FreezeByRetracing(keras.callbacks.Callback):
 
     def _start(self):
         self._settle()
-        parts = freezing_parts(self.model)
-        self._left = {
-            id(part): part.ema_freeze_delay - int(keras.ops.convert_to_numpy(part.steps)) for part in parts
-        }
+        self._parts = freezing_parts(self.model)
+        self._left = {id(part): (part.ema_freeze_delay or 0) - _count(part) for part in self._parts}
         self._step = 0
         self._started, self._reported = True, False
-        if parts:
+        if self._parts:
             self._trace_anew()
         self._report()
 
     def _trace_anew(self):
         self.model.make_train_function(force=True)
-        self._traced, self._is_fresh = self.model.train_function, True
+        self._traced = self.model.train_function
         self.model.train_function = self._run
 
     def _run(self, iterator):
-        """Runs a step.
+        """Runs a step; the parts know whether they are frozen for its time only, whatever breaks it off.
 
         A step that did not begin here is one of a later training without this callback, after one that broke off: it
         leaves the choice to the graph.
@@ -122,16 +120,12 @@ class FreezeByRetracing(keras.callbacks.Callback):
             self.model.make_train_function(force=True)
             return self.model.train_function(iterator)
         self._begun = False
-        if not self._is_fresh:
-            return self._traced(iterator)
-        self._is_fresh = False
-        parts = freezing_parts(self.model)
-        for part in parts:
+        for part in self._parts:
             part.known_frozen = self._left[id(part)] <= self._step
         try:
             return self._traced(iterator)
         finally:
-            for part in parts:
+            for part in self._parts:
                 part.known_frozen = None
 
     def _settle(self):
@@ -144,7 +138,12 @@ class FreezeByRetracing(keras.callbacks.Callback):
         frozen = [part for part in moving if self._left.get(id(part), self._step + 1) <= self._step]
         if moving and len(frozen) == len(moving) and not self._reported:
             self._reported = True
-            self._on_freeze(max(int(keras.ops.convert_to_numpy(part.steps)) for part in moving))
+            self._on_freeze(max(map(_count, moving)))
+
+
+def _count(part: BatchStatistics | OutputQuantizer) -> int:
+    """Returns how many training steps the part's statistics or range hold."""
+    return int(keras.ops.convert_to_numpy(part.steps))
 
 
 def _moved_by_training(model: keras.Model) -> list[BatchStatistics | OutputQuantizer]:

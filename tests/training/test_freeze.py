@@ -1,5 +1,7 @@
 """The freeze in a training that breaks off: it comes after the same step, with the same statistics and ranges."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -18,6 +20,17 @@ BATCH, STEPS_PER_EPOCH, EPOCHS = 16, 9, 3
 BROKEN_IN = 14
 BEFORE, AFTER = 6, 21
 """Delays that end before the training breaks off, and after it; both in the middle of an epoch."""
+SLOW = pytest.mark.slow
+KINDS_AND_ORDERS = [
+    pytest.param("folded", "none", BEFORE, marks=SLOW),
+    pytest.param("folded", "none", AFTER),
+    pytest.param("quantized", "none", BEFORE, marks=SLOW),
+    pytest.param("quantized", "none", AFTER, marks=SLOW),
+    pytest.param("quantized", "before", BEFORE),
+    pytest.param("quantized", "before", AFTER),
+    pytest.param("quantized", "behind", BEFORE, marks=SLOW),
+    pytest.param("quantized", "behind", AFTER, marks=SLOW),
+]
 
 
 class BrokenOffError(Exception):
@@ -25,7 +38,7 @@ class BrokenOffError(Exception):
 
 
 class Course(keras.callbacks.Callback):
-    """Keeps statistics and ranges after every step, counted by the folded layer's optimizer; may break off."""
+    """Keeps statistics and ranges after every step, counted by the optimizer; may break off in one."""
 
     def __init__(self, break_in=None):
         super().__init__()
@@ -58,7 +71,7 @@ KINDS = {"folded": folded_network, "quantized": quantized_network}
 
 def built(kind, dataset, delay):
     model = KINDS[kind](dataset, delay)
-    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", jit_compile=False)
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "sparse_categorical_crossentropy", jit_compile=False)
     return model
 
 
@@ -71,10 +84,21 @@ def train(model, dataset, *callbacks, skip=0, epochs=EPOCHS):
     x, y = samples(dataset)
     if epochs == 1:
         x, y = (np.concatenate([array] * EPOCHS)[skip * BATCH :] for array in (x, y[: len(x)]))
-    model.fit(
-        x, y[: len(x)], batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0, callbacks=[*callbacks]
-    )
+    model.fit(x, y[: len(x)], batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0, callbacks=[*callbacks])
     return model
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset):
+    """Trains without a break, once for each kind, delay and way to freeze; gives model and course."""
+
+    @functools.cache
+    def trained(kind, retraced, delay):
+        course = Course()
+        callbacks = retracing("before" if retraced else "none", course)
+        return train(built(kind, dataset, delay), dataset, *callbacks), course
+
+    return lambda kind, where, delay: trained(kind, where != "none", delay)
 
 
 def assert_same_course(course, reference, delay):
@@ -93,12 +117,10 @@ def retracing(where, *others):
     return {"before": [*own, *others], "behind": [*others, *own], "none": [*others]}[where]
 
 
-@pytest.mark.parametrize("delay", [BEFORE, AFTER])
-@pytest.mark.parametrize("where", ["none", "before", "behind"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_backup_after_each_epoch(kind, where, delay, dataset, tmp_path):
-    reference, course = Course(), Course()
-    expected = train(built(kind, dataset, delay), dataset, *retracing(where, reference))
+@pytest.mark.parametrize(("kind", "where", "delay"), KINDS_AND_ORDERS)
+def test_backup_after_each_epoch(kind, where, delay, dataset, undisturbed, tmp_path):
+    expected, reference = undisturbed(kind, where, delay)
+    course = Course()
     backup = keras.callbacks.BackupAndRestore(str(tmp_path))
     with pytest.raises(BrokenOffError):
         train(built(kind, dataset, delay), dataset, *retracing(where, backup, Course(BROKEN_IN)))
@@ -110,20 +132,19 @@ def test_backup_after_each_epoch(kind, where, delay, dataset, tmp_path):
     assert all(int(part.steps) == delay for part in freezing_parts(model) if "conv" in part.name)
 
 
+@SLOW
 @pytest.mark.parametrize("delay", [BEFORE, AFTER])
 @pytest.mark.parametrize("where", ["none", "before"])
-def test_backup_between_steps_of_an_epoch(where, delay, dataset, tmp_path):
+def test_backup_between_steps_of_an_epoch(where, delay, dataset, undisturbed, tmp_path):
     """The data goes on where the backup was written; Keras itself leaves that to who brings the data."""
-    reference, course = Course(), Course()
-    expected = train(built("quantized", dataset, delay), dataset, *retracing(where, reference), epochs=1)
+    expected, reference = undisturbed("quantized", where, delay)
+    course = Course()
 
     def backup():
         return keras.callbacks.BackupAndRestore(str(tmp_path), save_freq=4)
 
     with pytest.raises(BrokenOffError):
-        train(
-            built("quantized", dataset, delay), dataset, *retracing(where, backup(), Course(BROKEN_IN)), epochs=1
-        )
+        train(built("quantized", dataset, delay), dataset, *retracing(where, backup(), Course(BROKEN_IN)), epochs=1)
     model = built("quantized", dataset, delay)
     train(model, dataset, *retracing(where, backup(), course), epochs=1, skip=12)
     assert sorted(course.states) == list(range(13, EPOCHS * STEPS_PER_EPOCH + 1))
@@ -131,6 +152,7 @@ def test_backup_between_steps_of_an_epoch(where, delay, dataset, tmp_path):
     assert_same_weights(model, expected)
 
 
+@SLOW
 def test_an_epoch_that_keras_begins_anew_counts_from_the_backup(dataset, tmp_path):
     """Keras repeats the epoch: the weights see its first three batches twice, and the count has them twice."""
 
@@ -152,12 +174,10 @@ def test_an_epoch_that_keras_begins_anew_counts_from_the_backup(dataset, tmp_pat
     np.testing.assert_array_equal(course.states[AFTER][0], course.states[AFTER + 1][0])
 
 
-@pytest.mark.parametrize("delay", [BEFORE, AFTER])
-@pytest.mark.parametrize("where", ["none", "before"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_was_saved_in_the_middle_of_an_epoch(kind, where, delay, dataset, tmp_path):
-    reference, course = Course(), Course()
-    expected = train(built(kind, dataset, delay), dataset, *retracing(where, reference), epochs=1)
+@pytest.mark.parametrize(("kind", "where", "delay"), KINDS_AND_ORDERS)
+def test_a_file_that_was_saved_in_the_middle_of_an_epoch(kind, where, delay, dataset, undisturbed, tmp_path):
+    expected, reference = undisturbed(kind, where, delay)
+    course = Course()
     saving = keras.callbacks.ModelCheckpoint(tmp_path / "model.keras", save_freq=BROKEN_IN)
     with pytest.raises(BrokenOffError):
         train(built(kind, dataset, delay), dataset, *retracing(where, saving, Course(BROKEN_IN + 2)), epochs=1)
@@ -170,16 +190,18 @@ def test_a_file_that_was_saved_in_the_middle_of_an_epoch(kind, where, delay, dat
     assert_same_weights(model, expected)
 
 
+@SLOW
 @pytest.mark.parametrize("delay", [BEFORE, AFTER])
 @pytest.mark.parametrize("again", ["none", "before"])
 def test_the_same_model_goes_on_after_a_training_that_broke_off(again, delay, dataset, tmp_path):
     """Nothing of the step that was traced for the first training may be left: neither frozen nor moving for good."""
     model = built("quantized", dataset, delay)
-    backup = keras.callbacks.BackupAndRestore(str(tmp_path), save_freq=3)
+    broken_in = min(BROKEN_IN, delay + 2)
+    backup = keras.callbacks.BackupAndRestore(str(tmp_path), save_freq=5)
     with pytest.raises(BrokenOffError):
-        train(model, dataset, FreezeByRetracing(), backup, Course(min(BROKEN_IN, delay + 2)), epochs=1)
+        train(model, dataset, FreezeByRetracing(), backup, Course(broken_in), epochs=1)
     course = Course()
-    skip = min(BROKEN_IN, delay + 2) // 3 * 3
+    skip = broken_in // 5 * 5
     backup = keras.callbacks.BackupAndRestore(str(tmp_path))
     train(model, dataset, *retracing(again, backup, course), epochs=1, skip=skip)
     still = [step for step in range(skip + 1, 27) if np.array_equal(course.states[step][0], course.states[step + 1][0])]
@@ -193,7 +215,7 @@ def frozen_in(model, dataset, **kwargs):
     return steps
 
 
-@pytest.mark.parametrize(("delay", "told"), [(None, []), (0, [0]), (AFTER, [AFTER]), (27, [27]), (28, [])])
+@pytest.mark.parametrize(("delay", "told"), [(None, []), (0, [0]), (27, [27]), (28, [])])
 def test_the_step_of_the_freeze_is_told_once(delay, told, dataset):
     assert frozen_in(quantized_network(dataset, delay), dataset) == told
 
@@ -221,7 +243,10 @@ def test_resumed_trainings_tell_the_same_step(delay, dataset, tmp_path):
     ("delay", "sentence"),
     [
         (28, "folding.ema_freeze_delay=28 lies beyond the 27 steps of training.qat: the statistics never freeze"),
-        (27, "folding.ema_freeze_delay=27 is the number of steps of training.qat: the statistics freeze after the last"),
+        (
+            27,
+            "folding.ema_freeze_delay=27 is the number of steps of training.qat: the statistics freeze after the last",
+        ),
         (26, None),
         (0, None),
         (None, None),
