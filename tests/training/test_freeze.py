@@ -76,15 +76,17 @@ def built(kind, dataset, delay):
 
 
 def samples(dataset):
-    return np.asarray(dataset.inputs("train"))[: BATCH * STEPS_PER_EPOCH], np.asarray(dataset.labels("train"))
+    """Returns the training part, the first ones repeated at its end so that every batch is full."""
+    arrays = dataset.inputs("train"), dataset.labels("train")
+    return [np.resize(array, (BATCH * STEPS_PER_EPOCH, *array.shape[1:])) for array in arrays]
 
 
 def train(model, dataset, *callbacks, skip=0, epochs=EPOCHS):
-    """Fits all epochs in a fixed order; `skip` leaves out the first samples of a single, long epoch."""
-    x, y = samples(dataset)
+    """Fits epochs in a fixed order, or the same batches as one long epoch without the first `skip` of them."""
+    arrays = samples(dataset)
     if epochs == 1:
-        x, y = (np.concatenate([array] * EPOCHS)[skip * BATCH :] for array in (x, y[: len(x)]))
-    model.fit(x, y[: len(x)], batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0, callbacks=[*callbacks])
+        arrays = [np.concatenate([array] * EPOCHS)[skip * BATCH :] for array in arrays]
+    model.fit(*arrays, batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0, callbacks=[*callbacks])
     return model
 
 
@@ -168,7 +170,7 @@ def test_an_epoch_that_keras_begins_anew_counts_from_the_backup(dataset, tmp_pat
     rest = [batch for _ in range(EPOCHS - 1) for batch in range(STEPS_PER_EPOCH)]
     for batch in [*range(STEPS_PER_EPOCH), *range(12 - STEPS_PER_EPOCH), *rest]:
         part = slice(batch * BATCH, (batch + 1) * BATCH)
-        reference.train_on_batch(x[part], y[: len(x)][part])
+        reference.train_on_batch(x[part], y[part])
     assert_same_weights(model, reference)
     assert not np.array_equal(course.states[AFTER - 1][0], course.states[AFTER][0])
     np.testing.assert_array_equal(course.states[AFTER][0], course.states[AFTER + 1][0])
