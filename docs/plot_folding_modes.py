@@ -1,6 +1,7 @@
 """Writes the plots of `docs/freeze-and-modes.md`: jitter of quantized kernels and accuracy, in real trainings.
 
-    QPIPE_DATA=<folder> python docs/plot_folding_modes.py [--seeds 3] [--steps 400] [--results curves.json]
+    QPIPE_DATA=<folder> python docs/plot_folding_modes.py [--scales per-kernel per-channel] [--seeds 3]
+        [--steps 400] [--results curves.json]
 
 `<folder>/fashion_mnist/fashion_mnist.npz` holds x_train and y_train of Fashion-MNIST; the test part is not read. The
 last 2,000 training images are for validation, the first 10,000 of the others for training. One float model is
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +25,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogFormatter
+from PIL import Image
 
 from qpipe.algorithms import calibrate
 from qpipe.config.schema import FoldingConfig, FoldingMode, QuantizerConfig, WeightQuantizerConfig
@@ -36,6 +40,7 @@ SAMPLES, VALIDATION, BATCH, CALIBRATION = 10_000, 2_000, 64, 256
 FLOAT_EPOCHS, FLOAT_RATE, RATE = 10, 1e-2, 5e-4
 EVERY = 20
 SMOOTHING = 11
+SCALES = ["per-kernel", "per-channel"]
 MODES = tuple(mode.value for mode in FoldingMode)
 COLOURS = dict(zip(MODES, ("#0072B2", "#D55E00"), strict=True))
 MEASURES = {
@@ -182,15 +187,15 @@ def train(source: keras.Model, data: Data, setting: Setting, steps: int) -> Curv
     return curves
 
 
-def settings(seeds: int) -> Iterator[Setting]:
+def settings(scales: list[str], seeds: int) -> Iterator[Setting]:
     """Yields all settings, seed by seed."""
-    for seed, per_channel, bits, mode, freeze in product(range(seeds), (False, True), (8, 4), MODES, (False, True)):
-        yield Setting(per_channel, bits, mode, freeze, seed)
+    for seed, scale, bits, mode, freeze in product(range(seeds), scales, (8, 4), MODES, (False, True)):
+        yield Setting(scale == "per-channel", bits, mode, freeze, seed)
 
 
 def plot(results: dict[str, Curves], per_channel: bool, steps: int, seeds: int, path: Path) -> None:
     """Draws one figure: a row for each measure, a column for each width; the mean of the seeds, and their extremes."""
-    figure, axes = plt.subplots(3, 2, figsize=(10, 9.5), sharex=True, sharey="row", layout="constrained")
+    figure, axes = plt.subplots(3, 2, figsize=(10, 9.5), sharex=True, layout="constrained")
     for (row, measure), (column, bits) in product(enumerate(MEASURES), enumerate((8, 4))):
         axis = axes[row, column]
         for mode, freeze in product(MODES, (False, True)):
@@ -200,13 +205,24 @@ def plot(results: dict[str, Curves], per_channel: bool, steps: int, seeds: int, 
             label = f"{mode}, {f'frozen after step {steps // 2}' if freeze else 'no freeze'}"
             axis.plot(x, curves.mean(0), color=COLOURS[mode], linestyle="-" if freeze else ":", label=label)
             axis.fill_between(x, curves.min(0), curves.max(0), color=COLOURS[mode], alpha=0.12, linewidth=0)
-        axis.axvline(steps // 2, color="0.5", linewidth=0.8, zorder=0)
+        axis.axvline(steps // 2, color="0.4", linewidth=0.8, zorder=0)
+        axis.annotate(
+            "freeze",
+            (steps // 2, 0.02),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            fontsize=8,
+            color="0.3",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
+        )
         axis.grid(alpha=0.25)
         axis.set_xlim(0, steps)
         if measure != "accuracy":
             axis.set_yscale("log")
-        if column == 0:
-            axis.set_ylabel(MEASURES[measure])
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.4)))
+        axis.set_ylabel(MEASURES[measure])
         if row == 0:
             axis.set_title(f"{bits}-bit weights")
     for axis in axes[-1]:
@@ -214,7 +230,9 @@ def plot(results: dict[str, Curves], per_channel: bool, steps: int, seeds: int, 
     scales = "one scale per output channel" if per_channel else "one scale per kernel"
     figure.suptitle(f"Folding modes in quantization-aware training, {scales}")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    figure.savefig(path, dpi=90)
+    picture = BytesIO()
+    figure.savefig(picture, dpi=90)
+    Image.open(picture).convert("RGB").quantize(64).save(path, optimize=True)
     plt.close(figure)
 
 
@@ -248,6 +266,7 @@ def table(results: dict[str, Curves], per_channel: bool, steps: int, seeds: int)
 def main() -> None:
     """Runs what is missing, draws both figures, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scales", nargs="+", choices=SCALES, default=SCALES, help="a figure for each")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each setting")
     parser.add_argument("--steps", type=int, default=400, help="of each training; the freeze comes after half of them")
     parser.add_argument("--results", type=Path, help="JSON file that keeps the curves of finished trainings")
@@ -255,7 +274,7 @@ def main() -> None:
     results: dict[str, Curves] = {}
     if options.results and options.results.exists():
         results = json.loads(options.results.read_text(encoding="utf-8"))
-    missing = [setting for setting in settings(options.seeds) if setting.key not in results]
+    missing = [setting for setting in settings(options.scales, options.seeds) if setting.key not in results]
     data = load() if missing else None
     source = float_model(data) if missing else None
     for setting in missing:
@@ -264,7 +283,8 @@ def main() -> None:
         if options.results:
             options.results.write_text(json.dumps(results), encoding="utf-8")
     IMAGES.mkdir(exist_ok=True)
-    for per_channel, name in ((False, "per-kernel"), (True, "per-channel")):
+    for name in options.scales:
+        per_channel = name == "per-channel"
         plot(results, per_channel, options.steps, options.seeds, IMAGES / f"folding-modes-{name}.png")
         print(f"\n{name}\n{table(results, per_channel, options.steps, options.seeds)}")
 
