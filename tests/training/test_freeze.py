@@ -114,38 +114,9 @@ def assert_same_course(course, reference, delay):
 
 
 def retracing(where, *others):
-    """Puts the callback before the others, behind all but the course, or leaves it out."""
+    """Puts the callback before the others, behind all but the last (the course), or leaves it out."""
     own = [FreezeByRetracing()]
     return {"before": [*own, *others], "behind": [*others[:-1], *own, others[-1]], "none": [*others]}[where]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(dataset):
-    """Trains without a break, once for each kind, delay and way to freeze; gives model and course."""
-
-    @functools.cache
-    def trained(kind, retraced, delay):
-        course = Course()
-        callbacks = retracing("before" if retraced else "none", course)
-        return train(built(kind, dataset, delay), dataset, *callbacks), course
-
-    return lambda kind, where, delay: trained(kind, where != "none", delay)
-
-
-def assert_same_course(course, reference, delay):
-    """Compares with the undisturbed course, which itself has to move until the delay and not after it."""
-    for step, state in course.states.items():
-        for value, expected in zip(state, reference.states[step], strict=True):
-            np.testing.assert_array_equal(value, expected)
-    means = [reference.states[step][0] for step in sorted(reference.states)]
-    moves = [step for step in range(1, len(means)) if not np.array_equal(means[step - 1], means[step])]
-    assert moves == list(range(1, min(delay, len(means))))
-
-
-def retracing(where, *others):
-    """Puts the callback before the others, behind them, or leaves it out."""
-    own = [FreezeByRetracing()]
-    return {"before": [*own, *others], "behind": [*others, *own], "none": [*others]}[where]
 
 
 @pytest.mark.parametrize(("kind", "where", "delay"), KINDS_AND_ORDERS)
