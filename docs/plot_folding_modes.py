@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 from matplotlib import pyplot as plt
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import NullFormatter
 from PIL import Image
 
 from qpipe.algorithms import calibrate
@@ -221,7 +221,8 @@ def plot(results: dict[str, Curves], per_channel: bool, steps: int, seeds: int, 
         if measure != "accuracy":
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.4)))
+            low, high = axis.get_ylim()
+            axis.yaxis.set_minor_formatter(_even if high < 30 * low else NullFormatter())
         axis.set_ylabel(MEASURES[measure])
         if row == 0:
             axis.set_title(f"{bits}-bit weights")
@@ -234,6 +235,11 @@ def plot(results: dict[str, Curves], per_channel: bool, steps: int, seeds: int, 
     figure.savefig(picture, dpi=90)
     Image.open(picture).convert("RGB").quantize(64).save(path, optimize=True)
     plt.close(figure)
+
+
+def _even(value: float, position: int | None = None) -> str:
+    """Labels 2, 4 and 6 times a power of ten."""
+    return f"{value:g}" if f"{value:e}"[0] in "246" else ""
 
 
 def _smooth(values: list[float]) -> np.ndarray:
