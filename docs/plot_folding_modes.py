@@ -222,7 +222,7 @@ def plot(results: dict[str, Curves], per_channel: bool, steps: int, seeds: int, 
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter("{x:g}")
             low, high = axis.get_ylim()
-            axis.yaxis.set_minor_formatter(_even if high < 30 * low else NullFormatter())
+            axis.yaxis.set_minor_formatter(_even if high < 60 * low else NullFormatter())
         axis.set_ylabel(MEASURES[measure])
         if row == 0:
             axis.set_title(f"{bits}-bit weights")
