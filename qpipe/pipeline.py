@@ -33,7 +33,7 @@ from qpipe.tracking.job_log import JobLog
 from qpipe.training.check_with_data import check_before_training
 from qpipe.training.checkpoint import Checkpoint, Checkpoints, qat_key
 from qpipe.training.float_model import FloatModel, float_model
-from qpipe.training.freeze import follow_data, freeze
+from qpipe.training.freeze import follow_data, freeze, warn_of_late_freeze
 from qpipe.training.loop import fit
 from qpipe.training.outputs import gives_probabilities
 from qpipe.training.seeds import seed_stage
@@ -208,7 +208,8 @@ class _Job:
 
     def _train(self, model: keras.Model, dataset: Dataset, checkpoint: Checkpoint | None) -> None:
         stage = self.config.training.qat
-        self._check_freeze_delay(stage.epochs * dataset.steps_per_epoch(stage.batch_size))
+        steps = stage.epochs * dataset.steps_per_epoch(stage.batch_size)
+        warn_of_late_freeze(self.config.folding.ema_freeze_delay, steps)
         follow_data(model, self.post_training.report.rounded)
         with self.terminal.progress("training the quantized model") as on_batch:
             history = fit(
@@ -220,18 +221,14 @@ class _Job:
                 checkpoint=checkpoint,
                 on_batch=on_batch,
                 on_epoch=lambda epoch, logs: self.terminal.epoch(epoch, stage.epochs, logs),
+                on_freeze=self._note_freeze,
             )
         freeze(model)
         self.log.history("qat", history)
 
-    def _check_freeze_delay(self, steps: int) -> None:
-        delay = self.config.folding.ema_freeze_delay
-        if delay is not None and delay >= steps:
-            logger.warning(
-                "folding.ema_freeze_delay=%d lies beyond the %d steps of training.qat: the statistics never freeze",
-                delay,
-                steps,
-            )
+    def _note_freeze(self, step: int) -> None:
+        self.log.record({"train/qat/freeze_step": step})
+        self.terminal.say(f"statistics and ranges froze after step {step}")
 
     def _evaluate(self, source: keras.Model, folded: keras.Model, model: keras.Model, dataset: Dataset) -> Outputs:
         """Returns the outputs of the float and the quantized model for the test part."""

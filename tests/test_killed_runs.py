@@ -73,6 +73,7 @@ def undisturbed(tmp_path_factory):
     """The files of the job, the lines that it writes, and how it ends."""
     folder = prepare(tmp_path_factory.mktemp("killed"))
     output, metrics, weights = run(folder, folder / "runs")
+    assert metrics["train/qat/freeze_step"] == CHANGES["folding.ema_freeze_delay"]
     return folder, output.splitlines(), metrics, weights
 
 

@@ -52,7 +52,7 @@ def test_the_job_learns_and_quantization_keeps_what_it_learned(first):
 def test_metrics_have_their_documented_keys(first):
     expected = {f"time/{stage}_s" for stage in STAGES}
     expected |= {"float/accuracy", "folded/accuracy", "quantized/accuracy", "agreement"}
-    expected |= {"size/float_bytes", "size/packed_weight_bytes"}
+    expected |= {"size/float_bytes", "size/packed_weight_bytes", "train/qat/freeze_step"}
     for stage in ("float", "qat"):
         expected |= {f"{part}/{stage}/{name}" for part in ("train", "val") for name in ("loss", "accuracy")}
     tensors = ("image_quantize", "stem", "depthwise", "add", "kept_bn", "pool", "dropout", "classes")
@@ -60,6 +60,23 @@ def test_metrics_have_their_documented_keys(first):
         expected |= {f"verify/{measured}", *(f"verify/{measured}/{name}" for name in tensors)}
     assert set(first.metrics) == expected
     assert first.metrics["verify/mismatch_rate"] == 0.0
+
+
+def test_the_step_of_the_freeze_is_logged_and_said(client, first, folder, capsys):
+    assert first.metrics["train/qat/freeze_step"] == 10
+    assert client.get_run(first.run_id).data.metrics["train/qat/freeze_step"] == 10
+    result = qpipe.run(overrides(folder, folding__ema_freeze_delay=8, training__qat__epochs=1, verify__enabled="false"))
+    assert result.metrics["train/qat/freeze_step"] == 8
+    assert "statistics and ranges froze after step 8\n" in capsys.readouterr().out
+
+
+def test_no_freeze_is_logged_where_it_lies_beyond_the_steps(folder, first, capsys, caplog):
+    result = qpipe.run(
+        overrides(folder, folding__ema_freeze_delay=10, training__qat__epochs=1, verify__enabled="false")
+    )
+    assert "train/qat/freeze_step" not in result.metrics
+    assert "froze after" not in capsys.readouterr().out
+    assert "folding.ema_freeze_delay=10 lies beyond the 9 steps of training.qat" in caplog.text
 
 
 def test_a_second_run_takes_the_float_model_from_the_cache_and_gives_the_same_metrics(folder, first, second):

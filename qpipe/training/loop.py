@@ -11,7 +11,7 @@ from qpipe.data import Dataset
 from qpipe.training.callbacks import make_callbacks
 from qpipe.training.checkpoint import Checkpoint
 from qpipe.training.class_weights import class_weights
-from qpipe.training.freeze import FreezeByRetracing
+from qpipe.training.freeze import FreezeByRetracing, OnFreeze
 from qpipe.training.objective import compile_model, forget_compilation
 from qpipe.training.optimizer import make_optimizer
 from qpipe.training.precision import precision_of_layers
@@ -30,6 +30,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     on_batch: OnBatch = lambda step, steps: None,
     on_epoch: OnEpoch = lambda epoch, logs: None,
+    on_freeze: OnFreeze = lambda step: None,
 ) -> dict[str, list[float]]:
     """Trains `model` in place, from the last checkpoint on where there is one.
 
@@ -47,6 +48,8 @@ def fit(
             the caller discards it.
         on_batch: called after every step with its number (from 1) and the number of all steps.
         on_epoch: called after every epoch with its number (from 1) and its metrics.
+        on_freeze: called once when all statistics and ranges are frozen, with the number of training steps that they
+            hold; a resumed training calls it even where that was before.
 
     Returns:
         Metrics of all epochs, those before a resume included: `loss`, `val_loss`, and each metric of the task alike;
@@ -80,7 +83,7 @@ def fit(
             epochs=settings.epochs,
             steps_per_epoch=steps_per_epoch,
             validation_data=validation,
-            callbacks=[FreezeByRetracing(), *callbacks, progress, *resumable],
+            callbacks=[FreezeByRetracing(on_freeze), *callbacks, progress, *resumable],
             shuffle=False,
             verbose=0,
         )
