@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from quantized_step import BATCH, CLASSES, SIZE, freeze_statistics_and_ranges
+from small_mobilenet import compiled, freeze_statistics_and_ranges, network_and_batch
 from turns import medians, report
 
 MODES = ("ema_stats_folding", "batch_stats_folding")
@@ -33,21 +33,13 @@ def main() -> None:
 
 
 def measure(mode: str, rounds: int) -> None:
-    from qpipe.tensorflow_import import import_tensorflow
-
-    import_tensorflow()
+    model, images, labels = network_and_batch()
     import keras
-    import numpy as np
 
     import qpipe
     from qpipe.config.schema import FoldingConfig, FoldingMode
     from qpipe.training.freeze import follow_data
 
-    keras.utils.set_random_seed(0)
-    generator = np.random.default_rng(0)
-    images = generator.uniform(-1, 1, (BATCH, SIZE, SIZE, 3)).astype("float32")
-    labels = keras.utils.to_categorical(generator.integers(0, CLASSES, BATCH), CLASSES)
-    model = keras.applications.MobileNet(input_shape=(SIZE, SIZE, 3), alpha=0.25, weights=None, classes=CLASSES)
     folded = qpipe.fold_batchnorm(model, FoldingConfig(mode=FoldingMode[mode]))
 
     def quantized(*, frozen: bool):
@@ -66,7 +58,7 @@ def measure(mode: str, rounds: int) -> None:
     }
     first = {}
     for name, candidate in models.items():
-        candidate.compile(keras.optimizers.Adam(1e-4), "categorical_crossentropy", jit_compile=False)
+        compiled(candidate)
         started = time.perf_counter()
         candidate.train_on_batch(images, labels)
         first[name] = time.perf_counter() - started

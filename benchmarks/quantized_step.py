@@ -24,9 +24,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from small_mobilenet import compiled, freeze_statistics_and_ranges, network_and_batch
 from turns import medians, report
-
-BATCH, SIZE, CLASSES = 64, 32, 10
 
 
 def main() -> None:
@@ -40,20 +39,11 @@ def main() -> None:
 
 
 def measure_qpipe(rounds: int) -> None:
-    from qpipe.tensorflow_import import import_tensorflow
-
-    import_tensorflow()
+    model, images, labels = network_and_batch()
     import keras
-    import numpy as np
 
     import qpipe
     from qpipe.training.freeze import follow_data
-
-    keras.utils.set_random_seed(0)
-    generator = np.random.default_rng(0)
-    images = generator.uniform(-1, 1, (BATCH, SIZE, SIZE, 3)).astype("float32")
-    labels = keras.utils.to_categorical(generator.integers(0, CLASSES, BATCH), CLASSES)
-    model = keras.applications.MobileNet(input_shape=(SIZE, SIZE, 3), alpha=0.25, weights=None, classes=CLASSES)
 
     def quantized(*, fold: bool, training: bool = False, frozen: bool = False):
         result = qpipe.quantize(qpipe.fold_batchnorm(model) if fold else model)
@@ -63,10 +53,6 @@ def measure_qpipe(rounds: int) -> None:
         if frozen:
             freeze_statistics_and_ranges(result)
         return compiled(result)
-
-    def compiled(result):
-        result.compile(keras.optimizers.Adam(1e-4), "categorical_crossentropy", jit_compile=False)
-        return result
 
     float_model = compiled(keras.models.clone_model(model))
     inference = {
@@ -88,18 +74,6 @@ def measure_qpipe(rounds: int) -> None:
         "qpipe, training step",
         medians({name: lambda m=m: m.train_on_batch(images, labels) for name, m in training.items()}, rounds),
     )
-
-
-def freeze_statistics_and_ranges(model) -> None:
-    """Brings a model to where `ema_freeze_delay` is over."""
-    from qpipe.layers.batch_statistics import BatchStatistics
-    from qpipe.layers.inventory import output_quantizers
-
-    for layer in model.layers:
-        if isinstance(layer, BatchStatistics):
-            layer.ema_freeze_delay = 0
-    for quantizer in output_quantizers(model).values():
-        quantizer.fix()
 
 
 def measure_peer(python: str, library: str, rounds: int) -> None:
