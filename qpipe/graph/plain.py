@@ -28,8 +28,8 @@ def with_plain_layers(model: keras.Model) -> keras.Model:
     """Returns a copy of a quantized model in which every folded layer is its plain counterpart.
 
     A `QConv2DBatchnorm` becomes a `QConv2D` of the same name with the folded kernel and bias, and so on; quantizers,
-    with their ranges and scales, are carried over. At inference the copy computes the same integers; masks and `training`,
-    which decide about batch statistics alone, are left out. `model` stays untouched.
+    with their ranges and scales, are carried over. At inference the copy computes the same integers; masks and
+    `training`, which decide about batch statistics alone, are left out. `model` stays untouched.
 
     Args:
         model: a model that `qpipe.quantize` returned.
