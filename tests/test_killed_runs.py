@@ -24,11 +24,12 @@ CHANGES = {
     "data.augmentation.shift": 0.1,
     "tracking.log_models": "false",
 }
+ROUNDING = {"method": "ptq", "adaround": "gram", "adaround.iterations": 2000, "tracking.log_models": "false"}
 RANDOM_MOMENTS = 20
 
 
-def command(folder: Path, runs: Path) -> list[str]:
-    changes = {key.replace(".", "__"): value for key, value in CHANGES.items()}
+def command(folder: Path, runs: Path, settings: dict[str, object]) -> list[str]:
+    changes = {key.replace(".", "__"): value for key, value in settings.items()}
     return [sys.executable, "-m", "qpipe", *overrides(folder, **changes, runs_dir=runs)]
 
 
@@ -36,23 +37,31 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("QPIPE_")}
 
 
-def run(folder: Path, runs: Path) -> tuple[str, dict[str, float], list[np.ndarray]]:
+def run(
+    folder: Path, runs: Path, settings: dict[str, object] = CHANGES
+) -> tuple[str, dict[str, float], list[np.ndarray]]:
     """Runs the job to its end; returns its output, its metrics without times, and the quantized model's weights."""
     finished = subprocess.run(
-        command(folder, runs), capture_output=True, text=True, check=False, cwd=folder, env=environment()
+        command(folder, runs, settings), capture_output=True, text=True, check=False, cwd=folder, env=environment()
     )
     assert finished.returncode == 0, finished.stderr
     directory = Path(finished.stdout.split("results in ")[1].splitlines()[0])
     metrics = json.loads((directory / "metrics.json").read_text())
     model = keras.saving.load_model(directory / "model" / "quantized.keras")
-    compared = {key: value for key, value in metrics.items() if not key.startswith("time/")}
+    compared = {key: value for key, value in metrics.items() if not key.startswith(("time/", "adaround/peak_memory"))}
     return finished.stdout + finished.stderr, compared, model.get_weights()
 
 
-def run_and_kill(folder: Path, runs: Path, when: Callable[[int, str], bool], delay: float = 0.0) -> int:
+def run_and_kill(
+    folder: Path,
+    runs: Path,
+    when: Callable[[int, str], bool],
+    delay: float = 0.0,
+    settings: dict[str, object] = CHANGES,
+) -> int:
     """Starts the job, kills it `delay` seconds after the line for which `when` holds, and returns its status."""
     with subprocess.Popen(
-        command(folder, runs),
+        command(folder, runs, settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -121,3 +130,21 @@ def test_killed_in_the_quantized_training(undisturbed):
     output = check_end(undisturbed, runs)
     assert "training.qat goes on after epoch" in output
     assert "in the cache: nothing to train" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", [1, 2])
+def test_killed_between_layers_of_the_rounding(layer, tmp_path):
+    """The layers that were rounded are taken over, the next one is rounded, and the end is bit by bit the same."""
+    folder = prepare(tmp_path)
+    _, metrics, weights = run(folder, folder / "undisturbed", ROUNDING)
+    runs = folder / "killed"
+    status = run_and_kill(folder, runs, lambda _, line: line.startswith(f"layer {layer}/3"), settings=ROUNDING)
+    assert status == -signal.SIGKILL
+    assert len(list((runs / "cache" / "rounding").glob("*/*.npz"))) == layer
+    output, metrics_after, weights_after = run(folder, runs, ROUNDING)
+    assert f"{layer} layer(s) were rounded by a run that was interrupted" in output
+    assert metrics_after == metrics
+    for after, before in zip(weights_after, weights, strict=True):
+        np.testing.assert_array_equal(after, before)
+    assert list((runs / "cache" / "rounding").iterdir()) == []

@@ -28,8 +28,8 @@ def with_plain_layers(model: keras.Model) -> keras.Model:
     """Returns a copy of a quantized model in which every folded layer is its plain counterpart.
 
     A `QConv2DBatchnorm` becomes a `QConv2D` of the same name with the folded kernel and bias, and so on; quantizers,
-    with their ranges and scales, are carried over. At inference the copy computes the same integers. `model` stays
-    untouched.
+    with their ranges and scales, are carried over. At inference the copy computes the same integers; masks and
+    `training`, which decide about batch statistics alone, are left out. `model` stays untouched.
 
     Args:
         model: a model that `qpipe.quantize` returned.
@@ -37,12 +37,15 @@ def with_plain_layers(model: keras.Model) -> keras.Model:
     own = deepcopy(model)
     graph = trace(own)
     rebuild = Rebuild(graph)
+    plain: dict[int, QuantizedLinear] = {}
     for node in graph.nodes:
         layer = node.operation
         if isinstance(layer, BatchnormFolding):
-            plain = _plain(layer, node.inputs[0].shape)
-            rebuild.use(layer, plain)
-        elif isinstance(layer, keras.layers.Layer):
+            if id(layer) not in plain:
+                plain[id(layer)] = _plain(layer, node.inputs[0].shape)
+            rebuild.set(node.outputs[0], plain[id(layer)](rebuild.tensor(node.inputs[0])))
+            continue
+        if isinstance(layer, keras.layers.Layer):
             rebuild.use(layer, layer)
         rebuild.copy(node)
     return rebuild.model()

@@ -187,7 +187,8 @@ class QuantizedLinear(_Layer):
 
     def smallest_weight_scale(self):
         """Returns for each channel the kernel's scale below which its bias would not fit; None without a bias."""
-        return self._demands_of(self.folded_weights()[1])[0]
+        demands = self._demands_of(self.folded_weights()[1])
+        return None if demands is None else demands.steps / demands.largest
 
     def raised_channels(self):
         """Returns for each output channel whether the kernel's scale was raised for its bias: bool (channels,)."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import qpipe
 from qpipe.layers import (
     QConv2D,
     QConv2DBatchnorm,
@@ -219,3 +220,16 @@ def test_gradients_reach_kernel_bias_and_input_as_without_quantizers(kind, range
     sources = [x, layer.kernel.value, layer.bias.value]
     for ours, exact in zip(tape.gradient(quantized, sources), tape.gradient(plain, sources), strict=True):
         np.testing.assert_allclose(ours, exact, rtol=1e-4, atol=1e-4)
+
+
+def test_smallest_weight_scale_is_the_one_at_which_the_bias_is_the_largest_integer():
+    """Not the bias in steps of the input: a scale raised to that would cost every channel most of its bits."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense")])
+    model.layers[0].set_weights([np.full((3, 2), 0.5, "float32"), np.array([0.75, -3.0], "float32")])
+    quantized = qpipe.quantize(model)
+    qpipe.calibrate(quantized, np.linspace(-1, 1, 24, dtype="float32").reshape(8, 3))
+    layer = quantized.get_layer("dense")
+    smallest = np.array(layer.smallest_weight_scale())
+    integers = np.array([0.75, 3.0]) / (smallest * np.float64(layer.input_quantizer.scale))
+    np.testing.assert_allclose(integers, layer.bias_quantizer.largest_integer, rtol=1e-5)
+    assert (smallest < np.ravel(layer.kernel_quantizer.scale)).all()
