@@ -187,7 +187,7 @@ def test_help_lists_the_users_own_experiments(capsys, tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "tiny.yaml").write_text("# @package _global_\n# The smallest one.\n")
     assert main(["--help", "--config-dir", str(tmp_path)]) == 0
-    assert "\n    tiny                  The smallest one." in capsys.readouterr().out
+    assert re.search(r"\n    tiny +The smallest one\.\n", capsys.readouterr().out)
 
 
 def test_version(capsys):
