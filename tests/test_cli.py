@@ -1,6 +1,7 @@
 """The command line from outside: statuses, output, costs. The pipeline is a stand-in here."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
