@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
 from qpipe.config.catalog import group_options
+
+WIDTH = 120
 
 TOP = """qpipe: declarative quantization for Keras.
 A YAML file says which model, data, folding, bitwidths and method; one command trains or loads the float model,
@@ -56,5 +59,9 @@ def help_page(directories: Iterable[Path]) -> str:
     for group, options in groups.items():
         width = max(len(option.name) for option in options)
         lines.append(f"  {group}=")
-        lines += [f"    {option.name:<{width}}  {option.summary}".rstrip() for option in options]
+        lines += [line for option in options for line in _wrapped(f"    {option.name:<{width}}  ", option.summary)]
     return TOP + "\n".join(lines) + "\n" + BOTTOM
+
+
+def _wrapped(label: str, summary: str) -> list[str]:
+    return textwrap.wrap(summary, WIDTH, initial_indent=label, subsequent_indent=" " * len(label)) or [label.rstrip()]
