@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from qpipe.quantizers.backend import clip
+from qpipe.quantizers.backend import clip, nearest_multiple, within
 
 VALUES = np.array([-np.inf, -300.5, -128.0, -127.5, -0.0, 0.25, 126.9, 127.0, 127.1, np.inf, np.nan], "float32")
 
@@ -42,3 +42,29 @@ def test_clip_has_the_gradient_of_the_portable_clip():
 def test_the_portable_clip_is_taken_without_tensorflow(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "another")
     np.testing.assert_array_equal(clip(keras.ops.convert_to_tensor(VALUES), -1.0, 2.0), np.clip(VALUES, -1.0, 2.0))
+
+
+@pytest.fixture(params=["tensorflow", "another"])
+def backend(request, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: request.param)
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("scale", [2.0**-7, 0.037, 1.7e-5])
+def test_nearest_multiples_are_products_with_the_very_scale(scale, rng):
+    """Ties included, where the scale is a power of two; up to 2^17 multiples of either sign."""
+    scale = np.float32(scale)
+    halves = np.arange(-40, 41, dtype="float32") / 2
+    steps = np.concatenate([halves, rng.uniform(-70_000, 70_000, 500), [3e5, -3e5]]).astype("float32")
+    x = steps * scale
+    expected = np.clip(np.rint(x * (np.float32(1.0) / scale)), -(2.0**17), 2.0**17 - 1).astype("float32") * scale
+    found = nearest_multiple(keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(scale))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_gradient_passes_within_two_ends_the_ends_included():
+    x = np.array([-3.0, -2.0, -1.9, 0.0, 4.9, 5.0, 5.1], "float32")
+    upstream = np.arange(1, 8, dtype="float32")
+    found = within(*(keras.ops.convert_to_tensor(value) for value in (upstream, x, np.float32(-2), np.float32(5))))
+    assert np.array(found).tolist() == [0, 2, 3, 4, 5, 6, 0]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from qpipe.quantizers.fake_quantization import fake_quantize
+from qpipe.quantizers.fake_quantization import fake_quantize, fake_quantize_activation, round_to_grid
 
 
 def value_and_gradients(x, scale, lowest, highest):
@@ -46,3 +46,30 @@ def test_scale_per_channel(in_graph, rng):
     function = tf.function(fake_quantize) if in_graph else fake_quantize
     y = function(tf.constant(x), tf.constant(scale), -7.0, 7.0).numpy()
     np.testing.assert_array_equal(y, np.clip(np.rint(x / scale), -7, 7) * scale)
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(-128, 127), (0, 255), (-40, 215), (-65535, 0)])
+def test_activations_are_quantized_alike(lowest, highest, rng):
+    """Ties, the ends, and what lies beyond: values and gradients are those of `fake_quantize`."""
+    scale = tf.constant(2.0**-6)
+    ends = np.add.outer([lowest, highest], [-1.0, -0.5, -0.4, 0.0, 0.4, 0.5, 1.0]).ravel()
+    x = tf.constant(np.concatenate([ends, rng.uniform(lowest - 9, highest + 9, 500)]) * 2.0**-6, tf.float32)
+    upstream = tf.range(1.0, len(x) + 1.0)
+    results = []
+    for function in (fake_quantize, fake_quantize_activation):
+        with tf.GradientTape() as tape:
+            tape.watch([x, scale])
+            y = function(x, scale, float(lowest), float(highest))
+        results.append((y.numpy(), *tape.gradient(y, [x, scale], output_gradients=upstream)))
+    for expected, found in zip(*results, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_rounding_to_the_grid_passes_every_gradient(rng):
+    x = tf.constant(rng.normal(size=(20, 3)) * 50, tf.float32)
+    scale = tf.constant([0.1, 0.01, 1.0])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = round_to_grid(x, scale)
+    np.testing.assert_array_equal(y, np.rint(x.numpy() / scale.numpy()) * scale.numpy())
+    np.testing.assert_array_equal(tape.gradient(y, x), np.ones((20, 3)))
