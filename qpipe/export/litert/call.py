@@ -99,7 +99,9 @@ class GraphWriter:
     def add_reshape(self, source: int, target: int, shape: Shape) -> None:
         """Adds a RESHAPE for any batch size."""
         sizes = [-1, *shape]
-        self.file.add_operator("RESHAPE", [source, self.integers(sizes, f"shape_{target}")], [target], {"newShape": sizes})
+        self.file.add_operator(
+            "RESHAPE", [source, self.integers(sizes, f"shape_{target}")], [target], {"newShape": sizes}
+        )
 
     def _change_type(self, form: tuple[str, str, Shape], dtype: str) -> None:
         """Widens or narrows a tensor; scale and real values stay."""
