@@ -76,7 +76,8 @@ def compare(
         on_batch: called after every batch with its number, from 1.
     """
     comparison = FileComparison()
-    program, predictions = network.program, [[] for _ in network.program.outputs]
+    program = network.program
+    predictions: list[list[np.ndarray]] = [[] for _ in program.outputs]
     inputs_only = _quantizations(program)
     for step, batch in enumerate(batches, start=1):
         arrays = [np.asarray(array, np.float32) for array in batch]

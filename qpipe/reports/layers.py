@@ -36,7 +36,7 @@ class LayerRow:
         largest_lsb: the largest such difference.
         parameters: kernel and folded bias.
         multiply_accumulates: for one sample.
-        exports: for each exported format the share of the output's integers that differ from the engine's, and by how much.
+        exports: for each exported format how the output's integers differ from the engine's: share and LSB.
         post_training: for each algorithm that ran what it did to the layer, as plain values.
     """
 

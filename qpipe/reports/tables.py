@@ -70,7 +70,7 @@ def remarks(report: LayerReport) -> list[str]:
 
 
 def result_table(metrics: Mapping[str, float]) -> Table:
-    """Returns the closing table: how good models and files are, how alike the quantized one is to the float one, sizes."""
+    """Returns the closing table: how good models and files are, how alike quantized and float model, sizes."""
     measures = [key for key in MEASURES if f"float/{key}" in metrics]
     compared = [key for key in LIKENESS if key in metrics]
     files = [name for name in FILES if any(f"{name}/{key}" in metrics for key in measures)]
@@ -82,9 +82,8 @@ def result_table(metrics: Mapping[str, float]) -> Table:
     for name in ("float", "folded", "quantized", *files):
         cells = [MEASURES[key][1](metrics[f"{name}/{key}"]) for key in measures]
         cells += [LIKENESS[key][1](metrics[key]) if name == "quantized" else UNKNOWN for key in compared]
-        cells.append(
-            _kilobytes(metrics[SIZES[name]]) + (" file" if name in FILES else "") if name in SIZES else UNKNOWN
-        )
+        size = _kilobytes(metrics[SIZES[name]]) if name in SIZES else UNKNOWN
+        cells.append(f"{size} file" if name in FILES else size)
         table.add_row(name, *cells)
     return table
 
