@@ -99,12 +99,11 @@ class Exporting:
         """Completes the layer report: each row's comparison with each file."""
         for row in report.rows:
             for name, comparison in self.comparisons.items():
-                if row.plan.name in comparison.tensors:
-                    compared = comparison.tensors[row.plan.name]
-                    row.exports[name.value] = {
-                        "mismatch_rate": compared.mismatch_rate,
-                        "largest_lsb": compared.largest_lsb,
-                    }
+                for prefix, tensors in (("", comparison.tensors), ("own_", comparison.isolated)):
+                    if row.plan.name in tensors:
+                        tensor, measured = tensors[row.plan.name], row.exports.setdefault(name.value, {})
+                        measured[f"{prefix}mismatch_rate"] = tensor.mismatch_rate
+                        measured[f"{prefix}largest_lsb"] = tensor.largest_lsb
         report.notes += [f"{name.value}: {comparison.summary()}" for name, comparison in self.comparisons.items()]
 
     def raise_failures(self) -> None:
@@ -116,7 +115,7 @@ class Exporting:
         labels = None if dataset.class_names is None else list(dataset.class_names)
         description = {"labels": labels, "normalization": self.config.data.preprocess}
         path = self.log.directory / "model" / FORMATS[name].file
-        return Request(network, path, self.config.export.io, description, observed)
+        return Request(network, path, self.config.export, description, observed)
 
     def _failed(self, sentence: str) -> None:
         """Takes note of a file that can't be written: a failure where its format was asked for, else a warning."""
@@ -152,11 +151,9 @@ class Exporting:
         self.comparisons[name] = comparison
         self.terminal.say(f"  {comparison.summary()}")
         if comparison.samples and not exported.bound.is_kept(comparison):
-            bound = exported.bound
             sentence = (
                 f"{exported.path.name} differs from the integer engine by more than is documented "
-                f"({bound.mismatch_rate:.2%} of the output's integers, {bound.largest_lsb} LSB: {bound.reason}): "
-                f"{comparison.summary()}"
+                f"({exported.bound.describe()}): {comparison.summary()}"
             )
             if self.config.export.require_exact:
                 self.failures.append(sentence)
