@@ -63,6 +63,7 @@ class Exporting:
         dataset: Dataset,
         quantized: list[np.ndarray],
         verification: Verification | None,
+        output_names: list[str],
     ) -> None:
         """Writes every format, and compares the files with the integer engine; nothing that fails is raised here.
 
@@ -71,6 +72,7 @@ class Exporting:
             dataset: whose test part the files compute.
             quantized: the quantized model's outputs for the test part.
             verification: what the integer engine computed, where it ran.
+            output_names: names of the model's outputs for metrics.
         """
         if not self.formats:
             self.terminal.say("left out: export.formats is empty")
@@ -93,7 +95,7 @@ class Exporting:
                 continue
             self._written(name, exported)
             self._compare(name, exported, network, dataset)
-            self._measure(name, model, dataset, quantized)
+            self._measure(name, model, dataset, dict(zip(output_names, quantized, strict=True)))
 
     def add_to(self, report: LayerReport) -> None:
         """Completes the layer report: each row's comparison with each file."""
@@ -160,15 +162,17 @@ class Exporting:
             else:
                 logger.warning(sentence)
 
-    def _measure(self, name: ExportFormat, model: keras.Model, dataset: Dataset, quantized: list[np.ndarray]) -> None:
+    def _measure(
+        self, name: ExportFormat, model: keras.Model, dataset: Dataset, quantized: dict[str, np.ndarray]
+    ) -> None:
         comparison, labels, task = self.comparisons[name], dataset.labels("test"), dataset.task
         metrics: dict[str, float] = {}
-        for index, output in enumerate(model.output_names):
+        for index, (output, expected) in enumerate(quantized.items()):
             prefix = f"{name.value}/{output}/" if index else f"{name.value}/"
             probabilities = gives_probabilities(model, index)
             given = comparison.predictions[index]
             measured = quality(given, labels, task, probabilities=probabilities)
-            measured |= likeness(given, quantized[index], task, probabilities=probabilities)
+            measured |= likeness(given, expected, task, probabilities=probabilities)
             metrics |= {f"{prefix}{key}": value for key, value in measured.items()}
         if comparison.samples:
             metrics[f"{name.value}/mismatch_rate"] = comparison.mismatch_rate

@@ -140,7 +140,8 @@ class _Job:
             with stage("verify", "verification by the integer engine"):
                 verification = self._verify(result.model, dataset)
             with stage("export", "export"):
-                self.exporting.run(result.model, dataset, outputs["quantized"], verification)
+                names = source.model.output_names
+                self.exporting.run(result.model, dataset, outputs["quantized"], verification, names)
             with stage("report", "layers"):
                 report = self._report(result, folding, dataset, verification)
             if checkpoint is not None:
