@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -85,7 +85,12 @@ class RandomGraph:
         return _one_or_all([rng.normal(scale=spread, size=shape).astype("float32") for shape in shapes])
 
     def quantized(self, config: QuantizerConfig | None = None, *, samples: int = 32) -> keras.Model:
-        """Returns the quantized model, calibrated on samples of its own."""
+        """Returns the quantized model, calibrated on samples of its own.
+
+        Rules set no outputs where there is a Concatenate: all that it joins have one quantizer.
+        """
+        if config is not None and any(layer.kind == "Concatenate" for layer in self.layers):
+            config = replace(config, layers=[replace(rule, output=None) for rule in config.layers])
         return qpipe.calibrate(qpipe.quantize(self.model, config), self.samples(samples))
 
     @property
