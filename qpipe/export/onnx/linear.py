@@ -121,13 +121,17 @@ def _finish(operator: Linear, call: Call, real: str, *, first: bool) -> None:
 def _constants(operator: Linear, call: Call, written: _Written) -> list[str]:
     """The real kernel and bias: integers behind DequantizeLinear.
 
-    Kernels of 4 bits and less are stored in 4 bits and cast to 8, which any runtime does when it loads the file.
+    Kernels of 4 bits and less are stored in 4 bits and cast to 8, which the runtime does when it loads the file.
+    Beside activations of 16 bits kernels are cast to 16 bits: ONNX Runtime takes a dense layer with an 8-bit kernel
+    that it can't fuse for one of a language model, and quantizes its activations to 8 bits on the fly.
     """
     dtype = type_of_integers(operator.kernel, "weights", ("int4", "int8", "int16"))
-    _require_room(operator, call, written.products, fuses=dtype != "int16")
+    narrow = "int8" == dtype_of(call.input_format()) == dtype_of(call.format) and dtype != "int16"
+    _require_room(operator, call, written.products, fuses=narrow)
     kernel = call.writer.constant(written.kernel, dtype, f"{call.name}/kernel")
-    if dtype == "int4":
-        kernel = call.cast(kernel, "int8")
+    computed = "int8" if narrow else "int16"
+    if dtype != computed:
+        kernel = call.cast(kernel, computed)
     scales = operator.kernel_scale
     inputs = [_dequantize(call, kernel, scales, written.channel_axis)]
     if operator.bias is not None:
@@ -151,7 +155,7 @@ def _require_room(operator: Linear, call: Call, products: np.ndarray, *, fuses: 
         operator: of the layer.
         call: likewise.
         products: the kernel, the output channels last.
-        fuses: whether the weights are of a type with which the runtime computes in integers.
+        fuses: whether the runtime may compute in 32-bit integers, because all that the layer reads and makes has 8 bits.
 
     Raises:
         Refusal: it can.
@@ -163,7 +167,7 @@ def _require_room(operator: Linear, call: Call, products: np.ndarray, *, fuses: 
     if operator.bias is not None:
         highest, lowest = highest + operator.bias, lowest + operator.bias
     width = operator.requantization.buffer_bitwidth
-    if fuses and dtype_of(call.input_format()) == "int8":
+    if fuses:
         width = min(width, RUNTIME_BUFFER)
     allowed = integer_range(width)
     reached = int(lowest.min(initial=0)), int(highest.max(initial=0))
