@@ -35,9 +35,7 @@ def verify(model: keras.Model, path: str | Path, x: Any, *, batch_size: int = BA
         ExportError: if the file can't be read, has another format or other inputs or outputs than the model.
     """
     path, arrays = Path(path), arrays_of(model, x)
-    batches = (
-        [array[start : start + batch_size] for array in arrays] for start in range(0, len(arrays[0]), batch_size)
-    )
+    batches = ([array[start : start + batch_size] for array in arrays] for start in range(0, len(arrays[0]), batch_size))
     network = network_of(model)
     return compare(network, runner_of(network, path), batches)
 

@@ -19,6 +19,15 @@ def exponentials(scale: float, bitwidth: int) -> np.ndarray:
     return round_half_even(UNIT * np.exp(-np.arange(2**bitwidth, dtype=np.float64) * scale)).astype(np.int64)
 
 
+UNIT = 2.0**23
+"""The integer that stands for exp(0) in the table of exponentials."""
+
+
+def exponentials(scale: float, bitwidth: int) -> np.ndarray:
+    """Returns the table of a softmax over integers: T[d] = rint(2^23 * exp(-scale * d)), (2^bitwidth,) int64."""
+    return round_half_even(UNIT * np.exp(-np.arange(2**bitwidth, dtype=np.float64) * scale)).astype(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Softmax:
     """Softmax over the last axis: clip(rint(T[d] / sum(T[d]) / s_y) + z_y) with d = max(q) - q.
