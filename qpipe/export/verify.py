@@ -35,7 +35,9 @@ def verify(model: keras.Model, path: str | Path, x: Any, *, batch_size: int = BA
         ExportError: if the file can't be read, has another format or other inputs or outputs than the model.
     """
     path, arrays = Path(path), arrays_of(model, x)
-    batches = ([array[start : start + batch_size] for array in arrays] for start in range(0, len(arrays[0]), batch_size))
+    batches = (
+        [array[start : start + batch_size] for array in arrays] for start in range(0, len(arrays[0]), batch_size)
+    )
     network = network_of(model)
     return compare(network, runner_of(network, path), batches)
 
@@ -98,5 +100,14 @@ def _litert(network: Network, path: Path) -> FileRunner:
     return LiteRtRunner(network, path)
 
 
-RUNNERS: dict[str, Callable[[Network, Path], FileRunner]] = {".tflite": _litert}
+def _onnx(network: Network, path: Path) -> FileRunner:
+    from qpipe.export.onnx import require_onnx_runtime
+
+    require_onnx_runtime()
+    from qpipe.export.onnx.run import OnnxRunner
+
+    return OnnxRunner(network, path)
+
+
+RUNNERS: dict[str, Callable[[Network, Path], FileRunner]] = {".tflite": _litert, ".onnx": _onnx}
 """For every ending of a file's name what loads and runs it."""

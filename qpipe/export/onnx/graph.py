@@ -1,4 +1,4 @@
-"""An ONNX graph in the making: nodes, constants, and every tensor of the network in the axis orders that were asked for.
+"""An ONNX graph in the making: nodes, constants, and every tensor of the network in the axis orders that are read.
 
 Convolutions of ONNX want channels behind the batch axis, the model has them last: a tensor is transposed where an
 operator wants the other order, once.

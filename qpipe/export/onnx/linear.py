@@ -155,7 +155,7 @@ def _require_room(operator: Linear, call: Call, products: np.ndarray, *, fuses: 
         operator: of the layer.
         call: likewise.
         products: the kernel, the output channels last.
-        fuses: whether the runtime may compute in 32-bit integers, because all that the layer reads and makes has 8 bits.
+        fuses: whether the runtime may compute in 32-bit integers, because all of the layer has 8 bits.
 
     Raises:
         Refusal: it can.

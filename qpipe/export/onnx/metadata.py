@@ -17,9 +17,9 @@ def metadata_of(network: Network, inputs: Inputs, io: ExportIo, description: Map
     """Returns the file's metadata properties: texts by their names, JSON where they are no plain text.
 
     They are `name`, `version` (of qpipe), `io`, `inputs` and `outputs` by name, and those of `description` (`labels`,
-    `normalization`). Integers of an input or output are described by `scale` and `zero_point`: value = scale *
-    (integer - zero_point). An input has `preparation`: operations on real values that come before their quantization,
-    where the file leaves them out.
+    `normalization`) that are known. Integers of an input or output are described by `scale` and `zero_point`:
+    value = scale * (integer - zero_point). An input has `preparation`: operations on real values that come before
+    their quantization, where the file leaves them out.
 
     Args:
         network: that is written.
@@ -37,7 +37,7 @@ def metadata_of(network: Network, inputs: Inputs, io: ExportIo, description: Map
             for name in inputs.declared
         },
         "outputs": {name: _parameters(target if io is ExportIo.int8 else None) for name, target in outputs},
-        **description,
+        **{key: value for key, value in description.items() if value is not None},
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in properties.items()}
 

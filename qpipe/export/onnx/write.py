@@ -58,13 +58,13 @@ class WrittenGraph:
 
     Attributes:
         content: its bytes.
+        operators: names of ONNX's operators that it uses.
         notes: what should be known about it, one sentence each.
-        warnings: what it may compute otherwise than the integer engine, one sentence each.
     """
 
     content: bytes
+    operators: tuple[str, ...]
     notes: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
 
 
 def write_network(network: Network, *, io: ExportIo, description: Mapping[str, Any] | None = None) -> WrittenGraph:
@@ -96,7 +96,8 @@ def write_network(network: Network, *, io: ExportIo, description: Mapping[str, A
     )
     helper.set_model_props(model, metadata_of(network, inputs, io, description or {}))
     onnx.checker.check_model(model)
-    return WrittenGraph(model.SerializeToString(deterministic=True), _notes(network, inputs))
+    operators_used = tuple(sorted({node.op_type for node in writer.nodes}))
+    return WrittenGraph(model.SerializeToString(deterministic=True), operators_used, _notes(network, inputs))
 
 
 def _notes(network: Network, inputs: boundary.Inputs) -> tuple[str, ...]:
