@@ -80,13 +80,12 @@ class OnnxRunner:
         return target
 
     def _require_ends(self, path: Path) -> None:
-        given = [
-            sorted(entry.name for entry in entries) for entries in (self._file.get_inputs(), self._file.get_outputs())
-        ]
-        model = [sorted(self._network.program.inputs), sorted(self._network.output_names)]
-        if given[1] != model[1] or not set(given[0]) <= set(model[0]):
+        ends = self._file.get_inputs(), self._file.get_outputs()
+        inputs, outputs = (sorted(entry.name for entry in entries) for entries in ends)
+        known, expected = sorted(self._network.program.inputs), sorted(self._network.output_names)
+        if outputs != expected or not set(inputs) <= set(known):
             raise ExportError(
-                f"{path} has the inputs {given[0]} and the outputs {given[1]}; the model's are {model[0]} and {model[1]}"
+                f"{path} has the inputs {inputs} and the outputs {outputs}; the model's are {known} and {expected}"
             )
 
 
@@ -103,6 +102,7 @@ def load(content: bytes, *, optimize: bool = True, threads: int = 1) -> onnxrunt
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
