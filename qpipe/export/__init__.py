@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qpipe.export.verify import verify
+from qpipe.export.verification import verify
 
 if TYPE_CHECKING:
     from qpipe.export.litert.export import export_litert

@@ -16,7 +16,7 @@ from qpipe.lowering import lower
 from qpipe.lowering.boundary import InFloat
 from qpipe.numerics import QuantizedFormat, QuantizedTensor
 
-PROBABILITIES = QuantizedFormat(8, False, np.float32(2.0**-8))
+PROBABILITIES = QuantizedFormat(8, False, np.asarray(2.0**-8, np.float32))
 """Format of the shares that a softmax at the output gives in a file: 0, 1/256, ..., 255/256."""
 
 

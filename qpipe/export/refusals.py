@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from qpipe.errors import ExportError
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818
     """One thing that a format can't express; the message says what, why and what would be allowed."""
 
 

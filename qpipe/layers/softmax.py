@@ -12,6 +12,7 @@ from qpipe.numerics import round_half_even
 from qpipe.quantizers.output import UNBOUNDED
 from qpipe.quantizers.serialization import restore, serialize
 
+
 @keras.saving.register_keras_serializable("qpipe")
 class QSoftmax(keras.layers.Layer):
     """Softmax over the last axis.

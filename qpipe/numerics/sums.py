@@ -40,5 +40,7 @@ def rounded_sum(terms: list, factors: list):
     Returns:
         Whole float32 numbers.
     """
-    total = reduce(add, (cast(x, "float64") * cast(factor, "float64") for x, factor in zip(terms, factors, strict=True)))
+    total = reduce(
+        add, (cast(x, "float64") * cast(factor, "float64") for x, factor in zip(terms, factors, strict=True))
+    )
     return cast(array_module(total).floor(total + 0.5), "float32")

@@ -37,7 +37,9 @@ def require_room(operator: Linear, call: Call, buffer_bitwidth: int) -> None:
     notes = call.writer.observed.get(call.step.layer)
     if notes is None or notes.accumulator_bits > runtime:
         seen = "" if notes is None else f" ({notes.accumulator_bits} on the data)"
-        raise Refusal(f"its sums may need {needed} bits{seen}, and the runtime's {runtime} bits wrap: narrow its weights")
+        raise Refusal(
+            f"its sums may need {needed} bits{seen}, and the runtime's {runtime} bits wrap: narrow its weights"
+        )
     call.writer.warnings.append(
         f"{call.step.layer}: its sums may need {needed} bits in the worst case, and the runtime's {runtime} bits wrap; "
         f"on the data {notes.accumulator_bits} bits were enough"

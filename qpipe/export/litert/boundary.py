@@ -44,7 +44,9 @@ class Inputs:
         if self._io is ExportIo.float:
             self._from_real_values(operator, call, name)
         elif name in self.positions:
-            raise Refusal(f"input {name!r} has several quantizers, a file of integers can have one: export with io=float")
+            raise Refusal(
+                f"input {name!r} has several quantizers, a file of integers can have one: export with io=float"
+            )
         else:
             self._from_integers(operator, call, name)
 

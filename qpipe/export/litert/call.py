@@ -53,7 +53,7 @@ class GraphWriter:
         scale, zero_point = (None, 0) if like is None else (like.scale, like.zero_point)
         return self.file.add_tensor(FileTensor.constant(values, scale, zero_point), name)
 
-    def integers(self, values: Sequence, name: str) -> int:
+    def integers(self, values: Sequence | int, name: str) -> int:
         """Adds an int32 constant (shapes, axes, paddings) and returns its position."""
         return self.constant(np.array(values, np.int32), name)
 
@@ -99,7 +99,9 @@ class GraphWriter:
     def add_reshape(self, source: int, target: int, shape: Shape) -> None:
         """Adds a RESHAPE for any batch size."""
         sizes = [-1, *shape]
-        self.file.add_operator("RESHAPE", [source, self.integers(sizes, f"shape_{target}")], [target], {"newShape": sizes})
+        self.file.add_operator(
+            "RESHAPE", [source, self.integers(sizes, f"shape_{target}")], [target], {"newShape": sizes}
+        )
 
     def _change_type(self, form: tuple[str, str, Shape], dtype: str) -> None:
         """Widens or narrows a tensor; scale and real values stay."""
@@ -159,7 +161,7 @@ class Call:
         """Adds a constant named after the layer and returns its position."""
         return self.writer.constant(values, f"{self.name}/{suffix}", like)
 
-    def integers(self, values: Sequence, suffix: str) -> int:
+    def integers(self, values: Sequence | int, suffix: str) -> int:
         """Adds an int32 constant named after the layer and returns its position."""
         return self.writer.integers(values, f"{self.name}/{suffix}")
 

@@ -44,7 +44,7 @@ def write_requantize(operator: Requantize, call: Call) -> None:
     if call.dtype == "int16":
         call.emit("QUANTIZE", [call.input()], requantization=operator.requantization)
         return
-    one = call.constant(np.array([1], np.int8), "one", Stored("int8", np.float32(1.0), 0, 0))
+    one = call.constant(np.array([1], np.int8), "one", Stored("int8", np.asarray(1.0, np.float32), 0, 0))
     call.emit("MUL", [call.input(), one], requantization=operator.requantization, fuses=True)
 
 

@@ -89,6 +89,7 @@ def write_litert(
         len(written.content),
         tuple(sorted({operator for operator, _, _ in written.graph.operators})),
         peak_activation_bytes(written.graph),
+        written.bound,
         written.notes,
         written.warnings,
     )

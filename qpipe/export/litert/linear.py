@@ -140,8 +140,9 @@ def _weights(
     tensor = FileTensor(kernel.shape, dtype, scale, channel_axis=channel_axis, data=data)
     require_room(operator, call, requantization.buffer_bitwidth)
     wide = np.zeros(len(scale), np.int64) if operator.bias is None else operator.bias
-    bias = FileTensor.constant(wide.astype(BIAS_TYPES[call.dtype]), call.input_format().scale * scale)
-    if (bias.data != wide).any():
+    narrow = wide.astype(BIAS_TYPES[call.dtype])
+    bias = FileTensor.constant(narrow, call.input_format().scale * scale)
+    if (narrow != wide).any():
         raise Refusal(f"its bias reaches {np.abs(wide).max()}; the format's biases have 32 bits")
     file = call.writer.file
     positions = [file.add_tensor(tensor, f"{call.name}/kernel"), file.add_tensor(bias, f"{call.name}/bias")]

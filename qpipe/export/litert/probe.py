@@ -78,7 +78,7 @@ class LiteRtRunner:
         model = [sorted(self._network.program.inputs), sorted(self._network.output_names)]
         if given[1] != model[1] or not set(given[0]) <= set(model[0]):
             raise ExportError(
-                f"{path} has the inputs {given[0]} and the outputs {given[1]}; the model's are {model[0]} and {model[1]}"
+                f"{path} has the inputs {given[0]} and the outputs {given[1]}; the model has {model[0]} and {model[1]}"
             )
 
 

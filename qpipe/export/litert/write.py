@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from qpipe.config.export_schema import ExportIo
+from qpipe.export.exported import Bound
 from qpipe.export.litert import boundary, elementwise, linear, merge, pooling, shape
 from qpipe.export.litert.call import Call, GraphWriter
 from qpipe.export.litert.file import FileTensor, GraphFile
+from qpipe.export.litert.kernels import bound_of
 from qpipe.export.litert.metadata import metadata_of
 from qpipe.export.network import Network
 from qpipe.export.refusals import Refusal, Refusals
@@ -52,10 +54,12 @@ class WrittenGraph:
         graph: what it was made of.
         notes: what should be known about it, one sentence each.
         warnings: what it may compute otherwise than the integer engine, one sentence each.
+        bound: how far its outputs may be from the engine's.
     """
 
     content: bytes
     graph: GraphFile
+    bound: Bound
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -93,7 +97,7 @@ def write_network(
         if preparation:
             notes.append(f"input {name!r} takes integers of prepared values; the preparation is in the metadata")
     content = writer.file.content(inputs.positions, outputs, f"{network.name}, quantized by qpipe")
-    return WrittenGraph(content, writer.file, tuple(notes), tuple(writer.warnings))
+    return WrittenGraph(content, writer.file, bound_of(writer.file), tuple(notes), tuple(writer.warnings))
 
 
 def _write_step(step: Step, writer: GraphWriter, inputs: boundary.Inputs) -> None:

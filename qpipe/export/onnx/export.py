@@ -10,11 +10,14 @@ import keras
 
 from qpipe.config.export_schema import ExportIo
 from qpipe.errors import ExportError, nearest
-from qpipe.export.exported import ExportedFile
+from qpipe.export.exported import Bound, ExportedFile
 from qpipe.export.network import Network, network_of
-from qpipe.export.onnx.sizes import peak_activation_bytes
+from qpipe.export.onnx.storage import has_wide_activations
 from qpipe.export.onnx.write import write_network
 from qpipe.storage import whole_file
+
+BOUND = Bound(1e-3, 1, "where the runtime does not fuse a layer to integers, it sums in float32")
+WIDE_BOUND = Bound(5e-3, 2, "ONNX Runtime sums the products of 16-bit activations in float32")
 
 
 def export_onnx(
@@ -65,6 +68,7 @@ def write_onnx(network: Network, path: Path, *, io: ExportIo, description: Mappi
         path,
         len(written.content),
         written.operators,
-        peak_activation_bytes(network),
+        None,
+        WIDE_BOUND if has_wide_activations(network) else BOUND,
         written.notes,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qpipe.export.network import Network
 from qpipe.export.refusals import Refusal
 from qpipe.numerics import IntegerRange, QuantizedFormat, integer_range
 
@@ -19,6 +20,11 @@ def dtype_of(target: QuantizedFormat) -> str:
     if target.bitwidth > BITS["int16"]:
         raise Refusal(f"its activations have {target.bitwidth} bits; the format has types for at most 16")
     return "int8" if target.bitwidth <= BITS["int8"] else "int16"
+
+
+def has_wide_activations(network: Network) -> bool:
+    """Whether some activations need more than 8 bits."""
+    return any(tensor.format is not None and dtype_of(tensor.format) != "int8" for tensor in network.tensors.values())
 
 
 def type_range(dtype: str) -> IntegerRange:

@@ -10,7 +10,6 @@ from qpipe.integer.operator import Notes
 from qpipe.integer.operators.requantization import Requantization
 from qpipe.numerics import QuantizedTensor, round_half_even
 
-
 UNIT = 2.0**23
 """The integer that stands for exp(0) in the table of exponentials."""
 

@@ -10,8 +10,11 @@ import keras
 import numpy as np
 
 from qpipe.errors import ExportError, nearest
-from qpipe.export.comparison import FileComparison, FileRunner
+from qpipe.export.comparison import FileComparison, FileResults, FileRunner
 from qpipe.export.network import Network, network_of
+from qpipe.integer import Program
+from qpipe.integer.operator import Value
+from qpipe.integer.operators import Quantize
 from qpipe.lowering.verification import TensorComparison
 from qpipe.numerics import QuantizedTensor
 from qpipe.sample_batches import arrays_of
@@ -60,6 +63,7 @@ def compare(
     runner: FileRunner,
     batches: Iterable[list[np.ndarray]],
     *,
+    samples: int | None = None,
     on_batch: Callable[[int], None] = lambda step: None,
 ) -> FileComparison:
     """Runs engine and file batch by batch.
@@ -68,27 +72,45 @@ def compare(
         network: what the file should compute.
         runner: of the file.
         batches: lists of one float array (samples, ...) for each input.
+        samples: how many the engine computes, rounded up to whole batches; the file computes all. None: all.
         on_batch: called after every batch with its number, from 1.
     """
     comparison = FileComparison()
-    program, predictions = network.program, [[] for _ in network.program.outputs]
-    for step, inputs in enumerate(batches, start=1):
-        engine = program.run([np.asarray(array, np.float32) for array in inputs], keep=True)
+    program = network.program
+    predictions: list[list[np.ndarray]] = [[] for _ in program.outputs]
+    inputs_only = _quantizations(program)
+    for step, batch in enumerate(batches, start=1):
+        arrays = [np.asarray(array, np.float32) for array in batch]
+        compares = samples is None or comparison.samples < samples
+        engine = (program if compares else inputs_only).run(arrays, keep=True)
         results = runner.run(engine)
-        for name, value in engine.items():
-            if isinstance(value, QuantizedTensor) and name in results.tensors:
-                comparison.tensors.setdefault(name, TensorComparison()).add(results.tensors[name], value.centred)
-        for name, output, integers, kept in zip(
-            program.outputs, network.output_names, results.outputs, predictions, strict=True
-        ):
-            value = engine[name]
-            assert isinstance(value, QuantizedTensor)
-            comparison.outputs.setdefault(output, TensorComparison()).add(integers, value.centred)
-            kept.append(integers.astype(np.float32) * value.format.scale)
-        comparison.samples += len(inputs[0])
+        if compares:
+            _add(comparison, network, engine, results)
+            comparison.samples += len(arrays[0])
+        for name, integers, kept in zip(program.outputs, results.outputs, predictions, strict=True):
+            target = network.tensors[name].format
+            assert target is not None
+            kept.append(integers.astype(np.float32) * target.scale)
         on_batch(step)
     comparison.predictions = [np.concatenate(parts) for parts in predictions if parts]
     return comparison
+
+
+def _add(comparison: FileComparison, network: Network, engine: dict[str, Value], results: FileResults) -> None:
+    """Compares the tensors of one batch."""
+    for name, value in engine.items():
+        if isinstance(value, QuantizedTensor) and name in results.tensors:
+            comparison.tensors.setdefault(name, TensorComparison()).add(results.tensors[name], value.centred)
+    for name, output, integers in zip(network.program.outputs, network.output_names, results.outputs, strict=True):
+        value = engine[name]
+        assert isinstance(value, QuantizedTensor)
+        comparison.outputs.setdefault(output, TensorComparison()).add(integers, value.centred)
+
+
+def _quantizations(program: Program) -> Program:
+    """The part of a program that quantizes its inputs."""
+    steps = [step for step in program.steps if isinstance(step.operator, Quantize)]
+    return Program(program.inputs, steps, tuple(name for step in steps for name in step.outputs))
 
 
 def _litert(network: Network, path: Path) -> FileRunner:
