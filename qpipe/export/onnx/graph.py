@@ -137,5 +137,11 @@ class GraphWriter:
 
 def _tensor(array: np.ndarray, dtype: str, name: str) -> onnx.TensorProto:
     if dtype == "int4":
-        return helper.make_tensor(name, TYPES[dtype], array.shape, array.ravel())
-    return numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return helper.make_tensor(name, TYPES[dtype], array.shape, packed_in_halves(array), raw=True)
+    return numpy_helper.from_array(np.array(array, order="C"), name)
+
+
+def packed_in_halves(integers: np.ndarray) -> bytes:
+    """Returns two integers of 4 bits in each byte, the first in the lower half."""
+    halves = np.append(integers.ravel(), np.zeros(integers.size % 2, np.int8)).astype(np.uint8) & 0x0F
+    return (halves[0::2] | halves[1::2] << 4).tobytes()
