@@ -474,7 +474,7 @@ class QuantizerConfig:
     output: OutputQuantizerConfig = field(default_factory=OutputQuantizerConfig)
     """Activations."""
     a_quantizer: WeightQuantizerConfig = field(default_factory=lambda: WeightQuantizerConfig(per_channel=False))
-    """Factor `a` of a batch normalization that stays."""
+    """Factor `a` of a batch normalization that stays, and the slopes of a PReLU."""
     b_quantizer: BiasQuantizerConfig = field(default_factory=lambda: BiasQuantizerConfig(bitwidth=16))
     """Offset `b` of a batch normalization that stays."""
     buffer_bitwidth: int | None = None
