@@ -13,6 +13,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from qpipe.config.export_schema import ExportConfig
+from qpipe.config.export_schema import ExportFormat as ExportFormat
+from qpipe.config.export_schema import ExportIo as ExportIo
 from qpipe.config.post_training_schema import AdaRoundConfig, PostTrainingConfig
 from qpipe.config.post_training_schema import BiasCorrection as BiasCorrection
 from qpipe.config.post_training_schema import EqualizationConfig as EqualizationConfig
@@ -537,4 +540,5 @@ class JobConfig:
     adaround: AdaRoundConfig = field(default_factory=AdaRoundConfig)
     post_training: PostTrainingConfig = field(default_factory=PostTrainingConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
