@@ -19,6 +19,7 @@ _NAMES = {
     "adaround": "qpipe.algorithms",
     "integer_predict": "qpipe.lowering",
     "export_litert": "qpipe.export",
+    "export_onnx": "qpipe.export",
     "verify": "qpipe.export",
     "AdaRoundConfig": "qpipe.config.schema",
     "FoldingConfig": "qpipe.config.schema",
@@ -34,6 +35,7 @@ __all__ = [
     "adaround",
     "calibrate",
     "export_litert",
+    "export_onnx",
     "fold_batchnorm",
     "integer_predict",
     "layers",
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from qpipe import layers, quantizers
     from qpipe.algorithms import adaround, calibrate
     from qpipe.config.schema import AdaRoundConfig, FoldingConfig, QuantizerConfig
-    from qpipe.export import export_litert, verify
+    from qpipe.export import export_litert, export_onnx, verify
     from qpipe.graph import fold_batchnorm, quantize, unfold_batchnorm
     from qpipe.launch import run
     from qpipe.lowering import integer_predict

@@ -8,8 +8,9 @@ from qpipe.export.verification import verify
 
 if TYPE_CHECKING:
     from qpipe.export.litert.export import export_litert
+    from qpipe.export.onnx.export import export_onnx
 
-__all__ = ["export_litert", "verify"]
+__all__ = ["export_litert", "export_onnx", "verify"]
 
 
 def __getattr__(name: str):
@@ -21,4 +22,11 @@ def __getattr__(name: str):
         from qpipe.export.litert.export import export_litert
 
         return export_litert
+    if name == "export_onnx":
+        from qpipe.export.onnx import require_onnx
+
+        require_onnx()
+        from qpipe.export.onnx.export import export_onnx
+
+        return export_onnx
     raise AttributeError(f"module 'qpipe.export' has no name {name!r}")

@@ -48,6 +48,15 @@ def _litert(request: Request) -> ExportedFile:
     )
 
 
+def _onnx(request: Request) -> ExportedFile:
+    from qpipe.export.onnx import require_onnx_runtime
+
+    require_onnx_runtime()
+    from qpipe.export.onnx.export import write_onnx
+
+    return write_onnx(request.network, request.path, io=request.io, description=request.description)
+
+
 @dataclass(frozen=True)
 class Format:
     """A format: the name of its file in a job's folder `model`, and what writes it."""
@@ -56,5 +65,8 @@ class Format:
     write: Callable[[Request], ExportedFile]
 
 
-FORMATS: dict[ExportFormat, Format] = {ExportFormat.litert: Format("model.tflite", _litert)}
+FORMATS: dict[ExportFormat, Format] = {
+    ExportFormat.litert: Format("model.tflite", _litert),
+    ExportFormat.onnx: Format("model.onnx", _onnx),
+}
 """Formats whose files can be run and compared; a C array is made of the LiteRT file."""

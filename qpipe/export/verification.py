@@ -123,5 +123,14 @@ def _litert(network: Network, path: Path) -> FileRunner:
     return LiteRtRunner(network, path)
 
 
-RUNNERS: dict[str, Callable[[Network, Path], FileRunner]] = {".tflite": _litert}
+def _onnx(network: Network, path: Path) -> FileRunner:
+    from qpipe.export.onnx import require_onnx_runtime
+
+    require_onnx_runtime()
+    from qpipe.export.onnx.run import OnnxRunner
+
+    return OnnxRunner(network, path)
+
+
+RUNNERS: dict[str, Callable[[Network, Path], FileRunner]] = {".tflite": _litert, ".onnx": _onnx}
 """For every ending of a file's name what loads and runs it."""

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+import numpy as np
 from keras import layers as k
 
 from qpipe import layers as q
 
 LINE = (12, 3)
 IMAGE = (7, 6, 4)
+SAMPLES = 24
 
 
 @dataclass(frozen=True)
@@ -183,3 +186,32 @@ CASES = [
     *ACTIVATIONS,
     *NORMALIZATIONS,
 ]
+
+
+def float_model(*cases: LayerCase) -> keras.Model:
+    """A model with an output for each case, all on the same input, and random weights."""
+    keras.utils.set_random_seed(5)
+    x = keras.Input(cases[0].shape)
+    model = keras.Model(x, [network(case, x) for case in cases])
+    rng = np.random.default_rng(3)
+    for weight in model.weights:
+        spread = (
+            rng.uniform(0.5, 1.5, size=weight.shape) if "variance" in weight.name else rng.normal(size=weight.shape)
+        )
+        if weight.dtype == "float32":
+            weight.assign(spread.astype("float32") * 0.5)
+    return model
+
+
+def network(case: LayerCase, x):
+    """The case's network on layers of its own, so that tests share none."""
+    build = case.build
+    if isinstance(build, keras.layers.Layer):
+        config = build.get_config()
+        config.pop("name")
+        build = type(build).from_config(config)
+    return build(x)
+
+
+def samples(case: LayerCase, seed: int = 0, spread: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(scale=spread, size=(SAMPLES, *case.shape)).astype("float32")
