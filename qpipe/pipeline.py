@@ -23,11 +23,12 @@ from qpipe.graph.trace import trace
 from qpipe.lowering.verification import Verification, verify_engine
 from qpipe.models import FloatModelCache, build_model
 from qpipe.post_training import PostTraining
-from qpipe.reports.costs import float_bytes, packed_weight_bytes
+from qpipe.reports.costs import bit_operations, float_bytes, packed_weight_bytes
 from qpipe.reports.layers import LayerReport, layer_report
 from qpipe.reports.noise import measure_noise
 from qpipe.reports.tables import layer_table, remarks, result_table
 from qpipe.reports.terminal import Terminal
+from qpipe.sweep.membership import Membership
 from qpipe.tracking import flat_parameters, start_run
 from qpipe.tracking.job_log import JobLog
 from qpipe.training.check_with_data import check_before_training
@@ -65,13 +66,14 @@ class JobResult:
     report: LayerReport = field(repr=False)
 
 
-def run_job(config: JobConfig, *, directory: Path, command: list[str]) -> JobResult:
+def run_job(config: JobConfig, *, directory: Path, command: list[str], sweep: Membership | None = None) -> JobResult:
     """Runs a validated job.
 
     Args:
         config: the resolved configuration.
         directory: where the job's files go.
         command: the command line that repeats the job.
+        sweep: the job's place in a sweep; None where it is none's.
 
     Raises:
         QpipeError: something that the user can mend is wrong; what was computed before is kept.
@@ -81,12 +83,14 @@ def run_job(config: JobConfig, *, directory: Path, command: list[str]) -> JobRes
     if config.dry_run:
         return _dry_run(config, terminal, directory)
     runs_dir = Path(config.runs_dir)
+    member = sweep or Membership(name=config.name)
+    tags = {"qpipe.command": shlex.join(command), "qpipe.directory": str(directory.absolute())}
     with start_run(
         config.tracking,
         runs_dir=runs_dir,
-        name=config.name,
-        parameters=flat_parameters(config),
-        tags={"qpipe.command": shlex.join(command), "qpipe.directory": str(directory.absolute())},
+        name=member.name,
+        parameters=flat_parameters(config) | member.parameters,
+        tags=tags | member.tags,
     ) as run:
         log = JobLog(run, directory)
         log.configuration(config)
@@ -237,7 +241,9 @@ class _Job:
             for name, kind in (("float", source), ("folded", folded), ("quantized", model))
         }
         self.log.record(metrics_of_test(source, outputs, dataset))
-        self.log.record({"size/packed_weight_bytes": packed_weight_bytes(model)})
+        self.log.record(
+            {"size/packed_weight_bytes": packed_weight_bytes(model), "cost/bit_operations": bit_operations(model)}
+        )
         self.terminal.say(f"{len(dataset.test)} test samples")
         return outputs
 

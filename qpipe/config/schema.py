@@ -18,6 +18,7 @@ from qpipe.config.post_training_schema import BiasCorrection as BiasCorrection
 from qpipe.config.post_training_schema import EqualizationConfig as EqualizationConfig
 from qpipe.config.post_training_schema import RoundingTarget as RoundingTarget
 from qpipe.config.post_training_schema import Solver as Solver
+from qpipe.config.sweep_schema import SweepConfig
 
 
 class ScaleKind(Enum):
@@ -538,3 +539,4 @@ class JobConfig:
     post_training: PostTrainingConfig = field(default_factory=PostTrainingConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)

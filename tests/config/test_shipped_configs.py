@@ -72,6 +72,7 @@ def test_rules_of_the_4_bit_experiment():
         ("adaround", schema.AdaRoundConfig),
         ("post_training", schema.PostTrainingConfig),
         ("tracking", schema.TrackingConfig),
+        ("sweep", schema.SweepConfig),
     ],
 )
 def test_default_files_state_the_defaults_of_the_schema(group, node):
