@@ -98,7 +98,7 @@ def run_job(config: JobConfig, *, directory: Path, command: list[str], sweep: Me
         result = job.run()
         terminal.say("")
         terminal.table(result_table(log.metrics))
-        terminal.say(f"\nresults in {directory}\nopen MLflow with:  {run.ui_command}")
+        terminal.say(f"\nresults in {directory}\n{run.how_to_open}")
         return result
 
 

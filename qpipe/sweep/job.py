@@ -23,6 +23,7 @@ from qpipe.sweep.identity import job_identity
 from qpipe.sweep.membership import IDENTITY, PARENT_VARIABLE, Membership, label, membership, short_names
 from qpipe.sweep.objectives import objective_values, objectives
 from qpipe.sweep.parent import Parent
+from qpipe.tracking.parameters import flat_parameters
 from qpipe.tracking.run import start_run
 
 USER_PROVIDER = "command-line"
@@ -78,8 +79,8 @@ class _Job:
         self.number = int(hydra.job.num)
         self.directory = str(Path(hydra.runtime.output_dir).absolute())
         values = dict(text.split("=", 1) for text in hydra.overrides.task if "=" in text)
-        names = short_names(self.parent.keys)
-        self.swept = {names[key]: values[key] for key in self.parent.keys if key in values}
+        self.names = short_names(self.parent.keys)
+        self.swept = {short: values[key] for key, short in self.names.items() if key in values}
         self.name = f"{self.number}: {label(self.swept)}" if self.parent.is_search else label(self.swept)
         self.config: JobConfig | None = None
         self.identity = ""
@@ -133,12 +134,14 @@ class _Job:
             time.sleep(WAITING_SECONDS)
 
     def _membership(self, name: str) -> Membership:
+        parameters = {} if self.config is None else flat_parameters(self.config)
         return membership(
             name,
             self.parent.run.id,
             job=self.name,
             number=self.number,
             swept=self.swept,
+            groups=[short for key, short in self.names.items() if key.lstrip("+") not in parameters],
             identity=self.identity,
         )
 

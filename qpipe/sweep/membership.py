@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 PARENT_VARIABLE = "QPIPE_SWEEP"
@@ -11,7 +11,7 @@ PARENT_VARIABLE = "QPIPE_SWEEP"
 PARENT = "mlflow.parentRunId"
 JOB, NUMBER, IDENTITY = "qpipe.sweep.job", "qpipe.sweep.number", "qpipe.sweep.identity"
 SWEPT = "swept"
-"""Prefix of the parameters and tags that hold a job's swept values."""
+"""Prefix of the tags, and of some parameters, that hold a job's swept values."""
 _LONGEST_VALUE = 40
 _DIGITS = 4
 
@@ -23,7 +23,7 @@ class Membership:
     Attributes:
         name: of the run.
         tags: of the run.
-        parameters: of the run, the swept values under short names.
+        parameters: of the run, beside those of its configuration.
     """
 
     name: str
@@ -31,7 +31,16 @@ class Membership:
     parameters: dict[str, str] = field(default_factory=dict)
 
 
-def membership(name: str, parent_id: str, *, job: str, number: int, swept: dict[str, str], identity: str) -> Membership:
+def membership(
+    name: str,
+    parent_id: str,
+    *,
+    job: str,
+    number: int,
+    swept: dict[str, str],
+    groups: Collection[str],
+    identity: str,
+) -> Membership:
     """Returns the place of a job.
 
     Args:
@@ -40,11 +49,14 @@ def membership(name: str, parent_id: str, *, job: str, number: int, swept: dict[
         job: the job's name within its sweep.
         number: of the job, from 0.
         swept: its swept values under their short names.
+        groups: short names of those that are no parameters of every run, such as `experiment`: they are made so. The
+            others are not repeated, as MLflow's compare page takes the first parameters that differ.
         identity: its hash.
     """
     values = {f"{SWEPT}/{key}": value for key, value in swept.items()}
     tags = {PARENT: parent_id, JOB: job, NUMBER: str(number), IDENTITY: identity}
-    return Membership(name=f"{name} {label(swept)}", tags=tags | values, parameters=values)
+    parameters = {f"{SWEPT}/{key}": swept[key] for key in groups if key in swept}
+    return Membership(name=f"{name} {label(swept)}", tags=tags | values, parameters=parameters)
 
 
 def label(swept: dict[str, str]) -> str:

@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+import textwrap
 from typing import TYPE_CHECKING
 
-from qpipe.storage import whole_file
 from qpipe.sweep.attempts import Attempt
 from qpipe.sweep.objectives import COSTS
 from qpipe.sweep.outcome import Outcome, value_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FRONT, OTHER, BEST, FLOAT = "#0072B2", "#8c8c8c", "#D55E00", "#009E73"
 """Of the palette of Okabe and Ito, which color-blind readers can tell apart; the markers differ as well."""
 MOST_LABELS = 12
 LONGEST_LABEL = 22
+LONGEST_TITLE = 100
+ROOM_FOR_LABEL = 0.35
 MARGIN = 0.14
 
 
-def plot_fronts(outcome: Outcome, path: Path) -> bool:
-    """Writes a PNG with one panel for each cost: the jobs' quality over it, the front as a line of steps.
-
-    Args:
-        outcome: of the sweep.
-        path: of the file.
+def fronts_figure(outcome: Outcome) -> Figure | None:
+    """Draws one panel for each cost: the jobs' quality over it, the front as a line of steps.
 
     Returns:
-        Whether there was anything to show.
-
-    Raises:
-        StorageError: the file can't be written.
+        The figure; None where no job was measured.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shown = {cost: _measured(outcome, cost) for cost in COSTS}
     if not any(shown.values()):
-        return False
+        return None
     figure = Figure(figsize=(12.0, 5.4), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(COSTS), sharey=True)
@@ -47,12 +42,11 @@ def plot_fronts(outcome: Outcome, path: Path) -> bool:
         _draw(axes, outcome, cost, attempts)
     panels[0].set_ylabel(f"{outcome.quality.metric} ({'higher' if outcome.quality.maximize else 'lower'} is better)")
     names = ", ".join(dict.fromkeys(name for attempt in outcome.done for name in attempt.swept))
-    figure.suptitle(f"{outcome.name}: what {outcome.quality.metric} costs, by {names}", fontsize=13)
+    title = f"{outcome.name}: what {outcome.quality.metric} costs, by {names}"
+    figure.suptitle(textwrap.fill(title, LONGEST_TITLE), fontsize=13)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    return True
+    return figure
 
 
 def _draw(axes: Axes, outcome: Outcome, cost: str, attempts: list[Attempt]) -> None:
@@ -72,7 +66,7 @@ def _draw(axes: Axes, outcome: Outcome, cost: str, attempts: list[Attempt]) -> N
     axes.grid(color="#e5e5e5", linewidth=0.8)
     axes.set_axisbelow(True)
     _spread_axis(axes, [value_of(attempt, cost) for attempt in attempts])
-    _label_front(axes, cost, metric, front)
+    _label_front(axes, cost, metric, front, outcome.quality.maximize)
 
 
 def _draw_float(axes: Axes, outcome: Outcome) -> None:
@@ -96,19 +90,20 @@ def _spread_axis(axes: Axes, values: list[float]) -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _label_front(axes: Axes, cost: str, metric: str, front: list[Attempt]) -> None:
+def _label_front(axes: Axes, cost: str, metric: str, front: list[Attempt], rises: bool) -> None:
+    """Writes the swept values beside the points, on the side that the line of steps leaves free."""
     low, high = axes.get_xlim()
-    for index, attempt in enumerate(front[:MOST_LABELS]):
+    for attempt in front[:MOST_LABELS]:
         x = value_of(attempt, cost)
         place = axes.transAxes.inverted().transform(axes.transData.transform((x, 0.0)))[0]
-        side = "right" if place > 0.5 else "left"
-        above = index % 2 == 0
+        has_room_left = place > ROOM_FOR_LABEL
+        above = has_room_left == rises
         axes.annotate(
             _label(attempt),
             (x, value_of(attempt, metric)),
-            xytext=(-9 if side == "right" else 9, 7 if above else -7),
+            xytext=(-7 if has_room_left else 7, 5 if above else -5),
             textcoords="offset points",
-            ha=side,
+            ha="right" if has_room_left else "left",
             va="bottom" if above else "top",
             fontsize=8.5,
             color="#333333",

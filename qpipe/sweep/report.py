@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from qpipe.sweep.membership import label
 from qpipe.sweep.objectives import COSTS
 from qpipe.sweep.outcome import Outcome, value_of
 from qpipe.sweep.parent import Parent
-from qpipe.sweep.pareto_plot import plot_fronts
+from qpipe.sweep.pareto_plot import fronts_figure
+from qpipe.tracking.location import MODEL_TRAINING
 
 NOTE = "mlflow.note.content"
 """Tag that the MLflow UI shows as the run's description."""
@@ -27,11 +30,13 @@ def keep_report(parent: Parent, outcome: Outcome) -> None:
     """
     rows = table_rows(outcome)
     parent.run.log_json("sweep/jobs.json", summary(outcome, parent.space(), rows))
-    parent.run.log_text("sweep/jobs.csv", _csv(rows))
-    parent.run.set_tags({NOTE: description(outcome, rows)})
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pareto.png"
-        if plot_fronts(outcome, path):
+    parent.run.log_text("sweep/jobs.csv", rows_as_csv(rows))
+    page = compare_page(parent.run.experiment_id, [attempt.run_id for attempt in outcome.done])
+    parent.run.set_tags({NOTE: description(outcome, rows, page)})
+    if (figure := fronts_figure(outcome)) is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "pareto.png"
+            figure.savefig(path, dpi=110)
             parent.run.log_file(path, "plots")
 
 
@@ -79,10 +84,16 @@ def summary(outcome: Outcome, space: dict[str, str], rows: list[dict[str, Any]])
     }
 
 
-def description(outcome: Outcome, rows: list[dict[str, Any]]) -> str:
-    """Returns the table as Markdown, for the run's page."""
+def compare_page(experiment_id: str, run_ids: list[str]) -> str:
+    """Returns the address of MLflow's page that compares runs, from the `#` on."""
+    runs, experiments = (quote(json.dumps(ids)) for ids in (run_ids, [experiment_id]))
+    return f"#/compare-runs?runs={runs}&experiments={experiments}&{MODEL_TRAINING}"
+
+
+def description(outcome: Outcome, rows: list[dict[str, Any]], page: str) -> str:
+    """Returns the table as Markdown, for the run's page, with a link to the page that compares the jobs."""
     best = outcome.best
-    lines = [f"**{outcome.progress}**"]
+    lines = [f"**{outcome.progress}** ([compare the jobs]({page}))"]
     if best is not None:
         first = outcome.objectives[0].metric
         lines += ["", f"Best by `{first}`: **{label(best.swept)}**, {value_of(best, first):.4f}"]
@@ -93,7 +104,8 @@ def description(outcome: Outcome, rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def rows_as_csv(rows: list[dict[str, Any]]) -> str:
+    """Returns the rows as CSV with a line of titles."""
     titles = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, titles, lineterminator="\n")

@@ -101,7 +101,7 @@ class Sweep:
         terminal.table(closing_table(outcome))
         for line in closing_lines(outcome):
             terminal.say(line)
-        terminal.say(f"open MLflow with:  {self.parent.run.ui_command}")
+        terminal.say(self.parent.run.how_to_open)
         reason = _reason(outcome, error)
         if reason is None:
             self.parent.run.end("FINISHED")

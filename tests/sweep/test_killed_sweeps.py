@@ -1,4 +1,4 @@
-"""A sweep that is killed at any moment goes on when the same command is given again, and ends as if nothing had been."""
+"""A sweep that is killed at any moment goes on with the same command, and ends as if nothing had been."""
 
 import signal
 import subprocess
@@ -31,10 +31,10 @@ def finished_metrics(sweep):
     assert [parent.info.status for parent in parents] == ["FINISHED"]
     assert {run.info.status for run in children} <= {"FINISHED", "KILLED"}
     finished = [run for run in children if run.info.status == "FINISHED"]
-    counts = Counter(run.data.params["swept/bitwidth"] for run in finished)
+    counts = Counter(run.data.tags["swept/bitwidth"] for run in finished)
     assert counts == {str(bits): 1 for bits in BITS}
     return {
-        run.data.params["swept/bitwidth"]: {
+        run.data.tags["swept/bitwidth"]: {
             key: value for key, value in run.data.metrics.items() if not key.startswith("time/")
         }
         for run in finished
