@@ -33,6 +33,7 @@ from qpipe.tracking import flat_parameters, start_run
 from qpipe.tracking.job_log import JobLog
 from qpipe.training.check_with_data import check_before_training
 from qpipe.training.checkpoint import Checkpoint, Checkpoints, qat_key
+from qpipe.training.distribution import steps_per_epoch
 from qpipe.training.float_model import FloatModel, float_model
 from qpipe.training.freeze import follow_data, freeze, warn_of_late_freeze
 from qpipe.training.loop import fit
@@ -212,7 +213,7 @@ class _Job:
 
     def _train(self, model: keras.Model, dataset: Dataset, checkpoint: Checkpoint | None) -> None:
         stage = self.config.training.qat
-        steps = stage.epochs * dataset.steps_per_epoch(stage.batch_size)
+        steps = stage.epochs * steps_per_epoch(self.config.training, stage, dataset)
         warn_of_late_freeze(self.config.folding.ema_freeze_delay, steps)
         follow_data(model, self.post_training.report.rounded)
         with self.terminal.progress("training the quantized model") as on_batch:

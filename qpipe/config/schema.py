@@ -98,6 +98,13 @@ class Precision(Enum):
     mixed_float16 = "mixed_float16"
 
 
+class Distribution(Enum):
+    """Which devices a training uses: one, or all of this machine, each with its share of a batch."""
+
+    single = "single"
+    mirrored = "mirrored"
+
+
 # Models -------------------------------------------------------------------------------------------
 
 
@@ -333,6 +340,9 @@ class TrainingConfig:
     class_weights: Any = None
     """Weight of each class in the loss, for `classification`: null, `balanced` (inverse to its frequency in the
     training part), or one number per class."""
+    distribution: Distribution = Distribution.single
+    """`mirrored` trains on all GPUs of the machine at once, each with its share of a batch; all batches are whole then,
+    and what is left at the end of an epoch is left out."""
     checkpoints: bool = True
     """Whether each epoch ends with a checkpoint, from which the same command goes on after the job was killed."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from qpipe.config.schema import JobConfig, TrackingConfig
 from qpipe.config.validation import validate
 from qpipe.errors import QpipeError
 from qpipe.launch import command_line, execute
+from qpipe.sweep import current
 from qpipe.sweep.attempts import FINISHED, Attempt, attempts_of
 from qpipe.sweep.identity import job_identity
 from qpipe.sweep.membership import IDENTITY, PARENT_VARIABLE, Membership, label, membership, short_names
 from qpipe.sweep.objectives import objective_values, objectives
 from qpipe.sweep.parent import Parent
+from qpipe.sweep.worker import job_of_worker
 from qpipe.tracking.parameters import flat_parameters
 from qpipe.tracking.run import start_run
 
@@ -54,6 +57,11 @@ def run_sweep_job(tree: DictConfig) -> Any:
     sweep_id = os.environ.get(PARENT_VARIABLE)
     if sweep_id is None:
         return _run(to_job_config(tree), None)
+    with job_of_worker() if current.sweep() is None else nullcontext():
+        return _run_and_keep(tree, sweep_id)
+
+
+def _run_and_keep(tree: DictConfig, sweep_id: str) -> Any:
     job = _Job(tree, Parent.attached(_tracking(tree), Path(tree.runs_dir), sweep_id))
     try:
         return job.run()

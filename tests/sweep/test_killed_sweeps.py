@@ -1,4 +1,4 @@
-"""A sweep that is killed at any moment goes on with the same command, and ends as if nothing had been."""
+"""A sweep that is killed again and again goes on with the same command, and ends as if nothing had been."""
 
 import signal
 import subprocess
@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from small_sweep import ENVIRONMENT, SmallSweep
 
-BITS = (8, 5, 4, 3)
+BITS = (8, 7, 6, 5, 4, 3)
 SWEPT = f"quantizer.weight.bitwidth={','.join(map(str, BITS))}"
-JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-RANDOM_MOMENTS = 10
+LAUNCHERS = {"basic": (), "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")}
+KILLS = 5
 
 
 @pytest.fixture(scope="module")
 def undisturbed(small_files, tmp_path_factory):
-    """An undisturbed sweep: how long it took, and the metrics of each job."""
+    """How long an undisturbed sweep took, and the metrics of its jobs."""
     sweep = SmallSweep(small_files, tmp_path_factory.mktemp("undisturbed") / "runs")
     started = time.perf_counter()
     done = sweep.run(SWEPT)
@@ -42,21 +42,18 @@ def finished_metrics(sweep):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", range(RANDOM_MOMENTS))
-def test_killed_at_a_random_moment(moment, undisturbed, small_sweep):
-    """Every other time two jobs run at once, and their processes outlive the one that is killed."""
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_killed_at_random_moments(launcher, undisturbed, small_sweep):
+    """With joblib two jobs run at once, in processes that outlive the one that is killed."""
     seconds, metrics = undisturbed
-    options = JOBLIB if moment % 2 else ()
-    delay = np.random.default_rng(moment).uniform(0.2, 0.95) * seconds
-    with subprocess.Popen(
-        small_sweep.command(SWEPT, *options),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=small_sweep.folder,
-        env=ENVIRONMENT,
-    ) as process:
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-    done = small_sweep.run(SWEPT, *options)
+    command = small_sweep.command(SWEPT, *LAUNCHERS[launcher])
+    rng = np.random.default_rng(len(launcher))
+    for delay in rng.uniform(0.1, 0.5, KILLS) * seconds:
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=small_sweep.folder, env=ENVIRONMENT
+        ) as process:
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+    done = small_sweep.run(SWEPT, *LAUNCHERS[launcher])
     assert done.returncode == 0, done.stderr
     assert finished_metrics(small_sweep) == metrics
