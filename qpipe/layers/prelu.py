@@ -43,8 +43,9 @@ class QPReLU(keras.layers.PReLU):
 
     def call(self, x, training=None):
         if runs_on_integers(training):
-            slopes, negative = self.integer_slopes()
-            positive = self.input_quantizer.scale / self.output_quantizer.scale
+            slopes, scale = self.integer_slopes()
+            source, step = self.input_quantizer.scale, self.output_quantizer.scale
+            positive, negative = source / step, scale * source / step
             above = x >= 0.0
             multiplier = ops.where(above, positive, negative)
             return self.output_quantizer.requantize(ops.where(above, x, x * slopes), multiplier, self.bounds)
@@ -53,11 +54,10 @@ class QPReLU(keras.layers.PReLU):
         return self.output_quantizer.real(ops.where(x >= 0.0, x, x * slopes), self.bounds, training)
 
     def integer_slopes(self):
-        """Returns the slopes' integers, shape of `alpha`, and the multiplier below the zero point; float32 tensors."""
+        """Returns the slopes' integers, shape of `alpha`, and their scale; float32 tensors."""
         alpha = ops.convert_to_tensor(self.alpha)
         scale = self.slope_quantizer.scale_of(alpha)
-        multiplier = scale * self.input_quantizer.scale / self.output_quantizer.scale
-        return self.slope_quantizer.integer(alpha, scale), multiplier
+        return self.slope_quantizer.integer(alpha, scale), scale
 
     def get_config(self):
         return super().get_config() | {

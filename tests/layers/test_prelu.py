@@ -8,6 +8,7 @@ from qpipe.config.schema import LayerRule, OutputQuantizerConfig, QuantizerConfi
 from qpipe.graph.quantization import quantize_with_plan
 from qpipe.layers import QPReLU
 from qpipe.quantizers import OutputQuantizer, WeightQuantizer
+from qpipe.reports.costs import layer_cost
 
 SHARED = {"shared_axes": [1, 2]}
 
@@ -66,6 +67,7 @@ def test_a_rule_sets_the_width_of_the_slopes():
     result = quantize_with_plan(model_of(**SHARED), QuantizerConfig(layers=[rule]))
     plan = next(plan for plan in result.plans if plan.name == "p")
     assert (plan.weight_bits, plan.weight_scale, plan.rules) == (4, "float", ["p"])
+    assert layer_cost(result.model.get_layer("p")).packed_bytes == 3  # 5 slopes of 4 bits
     model = qpipe.calibrate(result.model, samples())
     assert np.abs(model.get_layer("p").integer_slopes()[0]).max() == 7
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from qpipe.integer.operator import Notes
 from qpipe.integer.operators.requantization import Requantization
-from qpipe.numerics import QuantizedTensor
+from qpipe.numerics import QuantizedFormat, QuantizedTensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,14 +17,12 @@ class PReLU:
 
     Attributes:
         slopes: int64, one for each value of a sample; axes that share a slope have length 1.
-        positive: float32 multiplier from the zero point on: s_x / s_y.
-        negative: float32 multiplier below it: s_a * s_x / s_y, of a shape that broadcasts against `slopes`.
+        slope_scale: float32, s_a, of a shape that broadcasts against `slopes`.
         requantization: to the output; its multiplier is not used.
     """
 
     slopes: np.ndarray
-    positive: np.float32
-    negative: np.ndarray
+    slope_scale: np.ndarray
     requantization: Requantization
 
     def __call__(self, x: QuantizedTensor, *, notes: Notes) -> QuantizedTensor:
@@ -32,5 +30,14 @@ class PReLU:
         above = x.centred >= 0
         accumulator = np.where(above, x.centred, x.centred * self.slopes)
         notes.see(accumulator)
-        scaled = accumulator.astype(np.float32) * np.where(above, self.positive, self.negative)
-        return self.requantization.round(scaled, notes)
+        positive, negative = self.multipliers(x.format)
+        return self.requantization.round(accumulator.astype(np.float32) * np.where(above, positive, negative), notes)
+
+    def multipliers(self, source: QuantizedFormat) -> tuple[np.ndarray, np.ndarray]:
+        """Returns s_x / s_y and s_a * s_x / s_y in float32, for integers from the zero point on and below it.
+
+        Args:
+            source: format of the input.
+        """
+        step = self.requantization.output.scale
+        return source.scale / step, self.slope_scale * source.scale / step
