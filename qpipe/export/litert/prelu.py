@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from qpipe.export.litert.call import Call
-from qpipe.export.litert.file import FileTensor
 from qpipe.export.litert.storage import Stored, stored
 from qpipe.export.refusals import Refusal
 from qpipe.integer.operators import PReLU
