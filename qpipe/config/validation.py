@@ -15,6 +15,7 @@ from qpipe.config.post_training_validation import contradictions, unused_roundin
 from qpipe.config.quantizer_validation import training_only_keys, validate_quantizer
 from qpipe.config.ranges import fraction, patterns, positive, refuse, whole
 from qpipe.config.schema import ApplicationModel, FoldingConfig, JobConfig, MethodName, TrackingConfig, TrainingStage
+from qpipe.config.sweep_validation import validate_sweep
 from qpipe.config.training_validation import validate_training
 from qpipe.errors import ConfigError
 
@@ -49,6 +50,7 @@ def validate(config: JobConfig) -> list[str]:
     validate_export(config)
     whole("verify.samples", config.verify.samples, 1, optional=True)
     _validate_tracking(config.tracking)
+    validate_sweep(config.sweep)
     return _unused_keys(config)
 
 

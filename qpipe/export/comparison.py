@@ -30,8 +30,13 @@ class FileResults:
 class FileRunner(Protocol):
     """Runs a file of some format."""
 
-    def run(self, engine: Mapping[str, Value]) -> FileResults:
-        """Runs the file on the inputs among the engine's tensors for one batch."""
+    def run(self, engine: Mapping[str, Value], *, inside: bool = True) -> FileResults:
+        """Runs the file on one batch.
+
+        Args:
+            engine: the engine's tensors, those of the inputs among them.
+            inside: whether tensors between inputs and outputs are wanted, for which the engine has to have all.
+        """
 
 
 @dataclass

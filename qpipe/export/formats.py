@@ -54,7 +54,7 @@ def _onnx(request: Request) -> ExportedFile:
     require_onnx_runtime()
     from qpipe.export.onnx.export import write_onnx
 
-    return write_onnx(request.network, request.path, io=request.io, description=request.description)
+    return write_onnx(request.network, request.path, io=request.config.io, description=request.description)
 
 
 @dataclass(frozen=True)

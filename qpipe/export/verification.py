@@ -83,7 +83,7 @@ def compare(
         arrays = [np.asarray(array, np.float32) for array in batch]
         compares = samples is None or comparison.samples < samples
         engine = (program if compares else inputs_only).run(arrays, keep=True)
-        results = runner.run(engine)
+        results = runner.run(engine, inside=compares)
         if compares:
             _add(comparison, network, engine, results)
             comparison.samples += len(arrays[0])

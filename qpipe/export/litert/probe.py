@@ -50,14 +50,17 @@ class LiteRtRunner:
         }
         self._require_ends(path)
 
-    def run(self, engine: Mapping[str, Value]) -> FileResults:
-        """Runs file and copy on the inputs among the engine's tensors for one batch."""
+    def run(self, engine: Mapping[str, Value], *, inside: bool = True) -> FileResults:
+        """Runs the file on one batch, and its copies where they are wanted; see `FileRunner`."""
         arrays = {name: self._input(engine, name) for name in self._file.inputs}
-        outputs = self._file.run(arrays)
+        results = self._file.run(arrays)
+        outputs = [self._output(results, name) for name in self._network.output_names]
+        if not inside:
+            return FileResults({}, outputs)
         given = {name: self._stored(engine, name) for name in self._apart.inputs if name not in arrays}
         return FileResults(
             self._tensors(self._copy, arrays),
-            [self._output(outputs, name) for name in self._network.output_names],
+            outputs,
             self._tensors(self._apart, arrays | given),
         )
 

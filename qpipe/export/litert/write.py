@@ -8,7 +8,7 @@ from typing import Any
 
 from qpipe.config.export_schema import ExportIo
 from qpipe.export.exported import Bound
-from qpipe.export.litert import boundary, elementwise, linear, merge, pooling, shape
+from qpipe.export.litert import boundary, elementwise, linear, merge, pooling, prelu, shape
 from qpipe.export.litert.call import Call, GraphWriter
 from qpipe.export.litert.file import FileTensor, GraphFile
 from qpipe.export.litert.kernels import bound_of
@@ -31,6 +31,7 @@ WRITERS: dict[type, Callable[[Any, Call], None]] = {
     operators.Identity: shape.write_identity,
     operators.Lookup: elementwise.write_lookup,
     operators.MaxPooling: pooling.write_max_pooling,
+    operators.PReLU: prelu.write_prelu,
     operators.Pad: shape.write_pad,
     operators.Product: merge.write_product,
     operators.Repeat: shape.write_repeat,

@@ -16,8 +16,8 @@ from qpipe.export.onnx.storage import has_wide_activations
 from qpipe.export.onnx.write import write_network
 from qpipe.storage import whole_file
 
-BOUND = Bound(1e-3, 1, "where the runtime does not fuse a layer to integers, it sums in float32")
-WIDE_BOUND = Bound(5e-3, 2, "ONNX Runtime sums the products of 16-bit activations in float32")
+BOUND = Bound(5e-3, 2, 1e-3, "where the runtime does not fuse a layer to integers, it sums in float32")
+WIDE_BOUND = Bound(2e-2, 2, 5e-3, "ONNX Runtime sums the products of 16-bit activations in float32")
 
 
 def export_onnx(

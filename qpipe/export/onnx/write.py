@@ -12,7 +12,7 @@ from onnx import helper
 from qpipe import __version__
 from qpipe.config.export_schema import ExportIo
 from qpipe.export.network import Network
-from qpipe.export.onnx import boundary, linear, merge, pooling, shape, table
+from qpipe.export.onnx import boundary, elementwise, linear, merge, pooling, shape
 from qpipe.export.onnx.call import Call
 from qpipe.export.onnx.graph import GraphWriter
 from qpipe.export.onnx.metadata import metadata_of
@@ -36,15 +36,16 @@ WRITERS: dict[type, Callable[[Any, Call], None]] = {
     operators.GlobalMaxPooling: pooling.write_global_max_pooling,
     operators.GlobalMean: pooling.write_global_mean,
     operators.Identity: shape.write_identity,
-    operators.Lookup: table.write_table,
+    operators.Lookup: elementwise.write_table,
     operators.MaxPooling: pooling.write_max_pooling,
+    operators.PReLU: elementwise.write_prelu,
     operators.Pad: shape.write_padding,
     operators.Product: merge.write_product,
     operators.Repeat: shape.write_repetition,
-    operators.Requantize: table.write_table,
+    operators.Requantize: elementwise.write_table,
     operators.Reshape: shape.write_reshape,
     operators.Scale: linear.write_scale,
-    operators.Softmax: table.write_softmax,
+    operators.Softmax: elementwise.write_softmax,
     operators.Sum: merge.write_sum,
     operators.Transpose: shape.write_transpose,
     operators.TransposedConvolution: linear.write_transposed_convolution,
