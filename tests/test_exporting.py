@@ -43,7 +43,10 @@ def test_files_metrics_and_report(folder, capsys):
     assert rows["stem"]["exports"] == {"litert": measured}
     assert result.metrics["size/multiply_accumulates"] == sum(row["multiply_accumulates"] for row in rows.values())
     client, stored = last_run(folder)
-    assert {item.path for item in client.list_artifacts(stored.info.run_id, "model")} >= {"model/model.h", "model/model.cc"}
+    assert {item.path for item in client.list_artifacts(stored.info.run_id, "model")} >= {
+        "model/model.h",
+        "model/model.cc",
+    }
     printed = capsys.readouterr().out
     assert "the very same integers as the integer engine" in printed
     assert "operators are there in LiteRT for Microcontrollers" in printed
@@ -104,5 +107,7 @@ def test_without_the_engine_the_file_is_measured_only(folder):
 
 
 def test_widths_are_refused_before_anything_runs(folder):
-    with pytest.raises(ConfigError, match=r"quantizer.weight.bitwidth: 9 is not allowed; LiteRT has weights of at most 8"):
+    with pytest.raises(
+        ConfigError, match=r"quantizer.weight.bitwidth: 9 is not allowed; LiteRT has weights of at most 8"
+    ):
         run(folder, quantizer__weight__bitwidth=9, export__formats="[litert]")

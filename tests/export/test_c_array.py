@@ -1,4 +1,4 @@
-"""The C array: the very bytes of the file, aligned, with what a resolver needs; a compiler takes it where there is one."""
+"""The C array: the bytes of the file, aligned, with what a resolver needs; a compiler takes it where there is one."""
 
 import re
 import shutil
@@ -52,7 +52,9 @@ def test_a_compiler_takes_it(path, tmp_path):
     program += "  for (std::size_t i = 0; i < net_1_tflite_length; ++i) sum += net_1_tflite[i];\n"
     program += '  std::printf("%zu %u %d", net_1_tflite_length, sum, int(std::uintptr_t(net_1_tflite) % 16));\n}\n'
     (tmp_path / "main.cc").write_text(program)
-    subprocess.run(["c++", "-std=c++11", "-Wall", "-Werror", "main.cc", "net-1.cc", "-o", "main"], cwd=tmp_path, check=True)
+    subprocess.run(
+        ["c++", "-std=c++11", "-Wall", "-Werror", "main.cc", "net-1.cc", "-o", "main"], cwd=tmp_path, check=True
+    )
     printed = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout
     content = path.read_bytes()
     assert printed == f"{len(content)} {sum(content)} 0"
