@@ -91,6 +91,9 @@ def write_network(
         with refusals.of_layer(step.layer):
             _write_step(step, writer, inputs)
         _stand_in(step, writer)
+    for name in set(network.program.inputs).intersection(network.program.outputs):
+        with refusals.of_layer(name):
+            raise Refusal("the model hands this input on as an output, in real values")
     refusals.raise_if_any("a LiteRT file")
     outputs = boundary.write_outputs(writer, io)
     writer.file.add_metadata("qpipe", metadata_of(network, inputs, io, description or {}))
