@@ -42,19 +42,19 @@ LAYERS: dict[str, tuple[tuple[int, ...], Build]] = {
     "SeparableConv2D, SeparableConv1D": (IMAGE, k.SeparableConv2D(4, 3)),
     "Conv2DTranspose, Conv1DTranspose": (IMAGE, k.Conv2DTranspose(4, 3, strides=2)),
     "Dense": (IMAGE, lambda x: k.Dense(4)(k.Flatten()(x))),
-    "BatchNormalization that stays": (IMAGE, lambda x: k.BatchNormalization()(k.MaxPooling2D()(k.Conv2D(4, 3)(x)))),
+    "BatchNormalization that stays": (IMAGE, lambda x: k.BatchNormalization()(k.MaxPooling2D()(k.Conv2D(4, 1)(x)))),
     "Add of two": (IMAGE, _branches(k.Add())),
     "Add of more": (IMAGE, lambda x: k.Add()([k.Conv2D(4, 1)(x) for _ in range(3)])),
     "Subtract": (IMAGE, _branches(k.Subtract())),
     "Multiply": (IMAGE, _branches(k.Multiply())),
     "Concatenate": (IMAGE, _branches(k.Concatenate())),
-    "AveragePooling2D, AveragePooling1D": (IMAGE, lambda x: k.AveragePooling2D(2)(k.Conv2D(4, 3)(x))),
-    "MaxPooling2D, MaxPooling1D": (IMAGE, lambda x: k.MaxPooling2D()(k.Conv2D(4, 3)(x))),
-    "GlobalAveragePooling2D, 1D": (IMAGE, lambda x: k.GlobalAveragePooling2D()(k.Conv2D(4, 3)(x))),
-    "GlobalMaxPooling2D, 1D": (IMAGE, lambda x: k.GlobalMaxPooling2D()(k.Conv2D(4, 3)(x))),
-    "ZeroPadding2D, ZeroPadding1D": (IMAGE, lambda x: k.ZeroPadding2D()(k.Conv2D(4, 3)(x))),
-    "Cropping2D, Cropping1D": (IMAGE, lambda x: k.Cropping2D()(k.Conv2D(4, 3)(x))),
-    "UpSampling2D, UpSampling1D (nearest)": (IMAGE, lambda x: k.UpSampling2D()(k.Conv2D(4, 3)(x))),
+    "AveragePooling2D, AveragePooling1D": (IMAGE, lambda x: k.AveragePooling2D(2)(k.Conv2D(4, 1)(x))),
+    "MaxPooling2D, MaxPooling1D": (IMAGE, lambda x: k.MaxPooling2D()(k.Conv2D(4, 1)(x))),
+    "GlobalAveragePooling2D, 1D": (IMAGE, lambda x: k.GlobalAveragePooling2D()(k.Conv2D(4, 1)(x))),
+    "GlobalMaxPooling2D, 1D": (IMAGE, lambda x: k.GlobalMaxPooling2D()(k.Conv2D(4, 1)(x))),
+    "ZeroPadding2D, ZeroPadding1D": (IMAGE, lambda x: k.ZeroPadding2D()(k.Conv2D(4, 1)(x))),
+    "Cropping2D, Cropping1D": (IMAGE, lambda x: k.Cropping2D()(k.Conv2D(4, 1)(x))),
+    "UpSampling2D, UpSampling1D (nearest)": (IMAGE, lambda x: k.UpSampling2D()(k.Conv2D(4, 1)(x))),
     "Reshape, Flatten": (IMAGE, lambda x: k.Reshape((16, 16))(k.Conv2D(4, 1)(x))),
     "Permute": (IMAGE, lambda x: k.Permute((2, 1, 3))(k.Conv2D(4, 1)(x))),
     "ReLU, ReLU6 behind a layer": (IMAGE, lambda x: k.ReLU(6.0)(k.Conv2D(4, 1)(x))),
@@ -96,7 +96,8 @@ but 16 bits where an activation is never negative (behind a ReLU) do not fit int
 
 *exact*: every kernel rounds as the integer engine does; next to a tie a softmax may differ by one step. *± n*: a layer
 may differ by up to n in its last bits, because the runtime's kernel rounds otherwise. *–*: refused. The bounds of a
-file are `bound` of what `qpipe.export_litert` and `qpipe.export_onnx` return. [Deploy](deploy.md) says more.
+file are `bound` of what `qpipe.export_litert` and `qpipe.export_onnx` return. Most rows have a 1×1 convolution in front.
+[Deploy](deploy.md) says more.
 
 """
 
