@@ -96,8 +96,8 @@ but 16 bits where an activation is never negative (behind a ReLU) do not fit int
 
 *exact*: every kernel rounds as the integer engine does; next to a tie a softmax may differ by one step. *± n*: a layer
 may differ by up to n in its last bits, because the runtime's kernel rounds otherwise. *–*: refused. The bounds of a
-file are `bound` of what `qpipe.export_litert` and `qpipe.export_onnx` return. Most rows have a 1×1 convolution in front.
-[Deploy](deploy.md) says more.
+file are `bound` of what `qpipe.export_litert` and `qpipe.export_onnx` return. Most rows have a 1×1 convolution in
+front. [Deploy](deploy.md) says more.
 
 """
 
