@@ -21,6 +21,7 @@ from qpipe.config.post_training_schema import BiasCorrection as BiasCorrection
 from qpipe.config.post_training_schema import EqualizationConfig as EqualizationConfig
 from qpipe.config.post_training_schema import RoundingTarget as RoundingTarget
 from qpipe.config.post_training_schema import Solver as Solver
+from qpipe.config.reports_schema import ReportsConfig
 
 
 class ScaleKind(Enum):
@@ -541,4 +542,5 @@ class JobConfig:
     post_training: PostTrainingConfig = field(default_factory=PostTrainingConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    reports: ReportsConfig = field(default_factory=ReportsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
