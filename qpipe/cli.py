@@ -70,11 +70,11 @@ def _dispatch(options: argparse.Namespace) -> None:
     elif options.cfg:
         _show_config(options, config_dir)
     elif options.hydra_help or options.info or options.shell_completion:
-        from qpipe.multirun import run_hydra
+        from qpipe.sweep.hydra_command import run_hydra
 
         run_hydra(_hydra_options(options), options.overrides, config_dir)
     elif options.multirun or "hydra.mode=MULTIRUN" in options.overrides:
-        from qpipe.multirun import sweep
+        from qpipe.sweep.run import sweep
 
         sweep(options.overrides, config_dir)
     else:

@@ -63,6 +63,7 @@ class Exporting:
         dataset: Dataset,
         quantized: list[np.ndarray],
         verification: Verification | None,
+        output_names: list[str],
     ) -> None:
         """Writes every format, and compares the files with the integer engine; nothing that fails is raised here.
 
@@ -71,6 +72,7 @@ class Exporting:
             dataset: whose test part the files compute.
             quantized: the quantized model's outputs for the test part.
             verification: what the integer engine computed, where it ran.
+            output_names: names of the model's outputs for metrics.
         """
         if not self.formats:
             self.terminal.say("left out: export.formats is empty")
@@ -93,18 +95,17 @@ class Exporting:
                 continue
             self._written(name, exported)
             self._compare(name, exported, network, dataset)
-            self._measure(name, model, dataset, quantized)
+            self._measure(name, model, dataset, dict(zip(output_names, quantized, strict=True)))
 
     def add_to(self, report: LayerReport) -> None:
         """Completes the layer report: each row's comparison with each file."""
         for row in report.rows:
             for name, comparison in self.comparisons.items():
-                if row.plan.name in comparison.tensors:
-                    compared = comparison.tensors[row.plan.name]
-                    row.exports[name.value] = {
-                        "mismatch_rate": compared.mismatch_rate,
-                        "largest_lsb": compared.largest_lsb,
-                    }
+                for prefix, tensors in (("", comparison.tensors), ("own_", comparison.isolated)):
+                    if row.plan.name in tensors:
+                        tensor, measured = tensors[row.plan.name], row.exports.setdefault(name.value, {})
+                        measured[f"{prefix}mismatch_rate"] = tensor.mismatch_rate
+                        measured[f"{prefix}largest_lsb"] = tensor.largest_lsb
         report.notes += [f"{name.value}: {comparison.summary()}" for name, comparison in self.comparisons.items()]
 
     def raise_failures(self) -> None:
@@ -116,7 +117,7 @@ class Exporting:
         labels = None if dataset.class_names is None else list(dataset.class_names)
         description = {"labels": labels, "normalization": self.config.data.preprocess}
         path = self.log.directory / "model" / FORMATS[name].file
-        return Request(network, path, self.config.export.io, description, observed)
+        return Request(network, path, self.config.export, description, observed)
 
     def _failed(self, sentence: str) -> None:
         """Takes note of a file that can't be written: a failure where its format was asked for, else a warning."""
@@ -152,26 +153,26 @@ class Exporting:
         self.comparisons[name] = comparison
         self.terminal.say(f"  {comparison.summary()}")
         if comparison.samples and not exported.bound.is_kept(comparison):
-            bound = exported.bound
             sentence = (
                 f"{exported.path.name} differs from the integer engine by more than is documented "
-                f"({bound.mismatch_rate:.2%} of the output's integers, {bound.largest_lsb} LSB: {bound.reason}): "
-                f"{comparison.summary()}"
+                f"({exported.bound.describe()}): {comparison.summary()}"
             )
             if self.config.export.require_exact:
                 self.failures.append(sentence)
             else:
                 logger.warning(sentence)
 
-    def _measure(self, name: ExportFormat, model: keras.Model, dataset: Dataset, quantized: list[np.ndarray]) -> None:
+    def _measure(
+        self, name: ExportFormat, model: keras.Model, dataset: Dataset, quantized: dict[str, np.ndarray]
+    ) -> None:
         comparison, labels, task = self.comparisons[name], dataset.labels("test"), dataset.task
         metrics: dict[str, float] = {}
-        for index, output in enumerate(model.output_names):
+        for index, (output, expected) in enumerate(quantized.items()):
             prefix = f"{name.value}/{output}/" if index else f"{name.value}/"
             probabilities = gives_probabilities(model, index)
             given = comparison.predictions[index]
             measured = quality(given, labels, task, probabilities=probabilities)
-            measured |= likeness(given, quantized[index], task, probabilities=probabilities)
+            measured |= likeness(given, expected, task, probabilities=probabilities)
             metrics |= {f"{prefix}{key}": value for key, value in measured.items()}
         if comparison.samples:
             metrics[f"{name.value}/mismatch_rate"] = comparison.mismatch_rate

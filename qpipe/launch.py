@@ -29,6 +29,7 @@ from qpipe.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     from qpipe.pipeline import JobResult
+    from qpipe.sweep.membership import Membership
 
 TRACE_FILE = "traceback.txt"
 log = logging.getLogger("qpipe")
@@ -71,6 +72,8 @@ def launch(overrides: Sequence[str], config_dir: Path | None, *, configure_loggi
         warnings = validate(config)
         if tree.hydra.mode == RunMode.MULTIRUN:
             raise ConfigError("hydra.mode: MULTIRUN needs --multirun on the command line")
+        if tree.hydra.sweeper.get("params"):
+            raise ConfigError("hydra.sweeper.params: values to sweep (sweep=...) need --multirun on the command line")
         tree.hydra.mode = RunMode.RUN
         _make_directory(tree)
         command = command_line(rewrite_overrides(overrides), config_dir)
@@ -89,7 +92,9 @@ def launch(overrides: Sequence[str], config_dir: Path | None, *, configure_loggi
             return job.return_value
 
 
-def execute(config: JobConfig, *, warnings: Sequence[str], command: list[str]) -> JobResult:
+def execute(
+    config: JobConfig, *, warnings: Sequence[str], command: list[str], sweep: Membership | None = None
+) -> JobResult:
     """Hands a validated job to the pipeline, inside Hydra's job context.
 
     An unexpected error leaves its stack trace in the job's folder, and a note on the error says where.
@@ -102,7 +107,7 @@ def execute(config: JobConfig, *, warnings: Sequence[str], command: list[str]) -
         import_tensorflow()
         from qpipe.pipeline import run_job
 
-        return run_job(config, directory=directory, command=command)
+        return run_job(config, directory=directory, command=command, sweep=sweep)
     except QpipeError:
         raise
     except Exception as error:

@@ -24,16 +24,18 @@ from qpipe.graph.trace import trace
 from qpipe.lowering.verification import Verification, verify_engine
 from qpipe.models import FloatModelCache, build_model
 from qpipe.post_training import PostTraining
-from qpipe.reports.costs import float_bytes, packed_weight_bytes
+from qpipe.reports.costs import bit_operations, float_bytes, packed_weight_bytes
 from qpipe.reports.layers import LayerReport, layer_report
 from qpipe.reports.noise import LayerNoise, measure_noise
 from qpipe.reports.plots import RunResults, TestPart, write_plots
 from qpipe.reports.tables import layer_table, remarks, result_table
 from qpipe.reports.terminal import Terminal
+from qpipe.sweep.membership import Membership
 from qpipe.tracking import flat_parameters, start_run
 from qpipe.tracking.job_log import JobLog
 from qpipe.training.check_with_data import check_before_training
 from qpipe.training.checkpoint import Checkpoint, Checkpoints, qat_key
+from qpipe.training.distribution import steps_per_epoch
 from qpipe.training.float_model import FloatModel, float_model
 from qpipe.training.freeze import follow_data, freeze, warn_of_late_freeze
 from qpipe.training.loop import fit
@@ -67,13 +69,14 @@ class JobResult:
     report: LayerReport = field(repr=False)
 
 
-def run_job(config: JobConfig, *, directory: Path, command: list[str]) -> JobResult:
+def run_job(config: JobConfig, *, directory: Path, command: list[str], sweep: Membership | None = None) -> JobResult:
     """Runs a validated job.
 
     Args:
         config: the resolved configuration.
         directory: where the job's files go.
         command: the command line that repeats the job.
+        sweep: the job's place in a sweep; None where it is none's.
 
     Raises:
         QpipeError: something that the user can mend is wrong; what was computed before is kept.
@@ -83,12 +86,14 @@ def run_job(config: JobConfig, *, directory: Path, command: list[str]) -> JobRes
     if config.dry_run:
         return _dry_run(config, terminal, directory)
     runs_dir = Path(config.runs_dir)
+    member = sweep or Membership(name=config.name)
+    tags = {"qpipe.command": shlex.join(command), "qpipe.directory": str(directory.absolute())}
     with start_run(
         config.tracking,
         runs_dir=runs_dir,
-        name=config.name,
-        parameters=flat_parameters(config),
-        tags={"qpipe.command": shlex.join(command), "qpipe.directory": str(directory.absolute())},
+        name=member.name,
+        parameters=flat_parameters(config) | member.parameters,
+        tags=tags | member.tags,
     ) as run:
         log = JobLog(run, directory)
         log.configuration(config)
@@ -96,7 +101,7 @@ def run_job(config: JobConfig, *, directory: Path, command: list[str]) -> JobRes
         result = job.run()
         terminal.say("")
         terminal.table(result_table(log.metrics))
-        terminal.say(f"\nresults in {directory}\nopen MLflow with:  {run.ui_command}")
+        terminal.say(f"\nresults in {directory}\n{run.how_to_open}")
         return result
 
 
@@ -141,7 +146,8 @@ class _Job:
             with stage("verify", "verification by the integer engine"):
                 verification = self._verify(result.model, dataset)
             with stage("export", "export"):
-                self.exporting.run(result.model, dataset, outputs["quantized"], verification)
+                names = source.model.output_names
+                self.exporting.run(result.model, dataset, outputs["quantized"], verification, names)
             with stage("report", "layers"):
                 noise = self._measure_noise(result.model, dataset)
                 report = self._report(result, folding, noise, verification)
@@ -217,7 +223,7 @@ class _Job:
 
     def _train(self, model: keras.Model, dataset: Dataset, checkpoint: Checkpoint | None) -> None:
         stage = self.config.training.qat
-        steps = stage.epochs * dataset.steps_per_epoch(stage.batch_size)
+        steps = stage.epochs * steps_per_epoch(self.config.training, stage, dataset)
         warn_of_late_freeze(self.config.folding.ema_freeze_delay, steps)
         follow_data(model, self.post_training.report.rounded)
         with self.terminal.progress("training the quantized model") as on_batch:
@@ -246,7 +252,9 @@ class _Job:
             for name, kind in (("float", source), ("folded", folded), ("quantized", model))
         }
         self.log.record(metrics_of_test(source, outputs, dataset))
-        self.log.record({"size/packed_weight_bytes": packed_weight_bytes(model)})
+        self.log.record(
+            {"size/packed_weight_bytes": packed_weight_bytes(model), "cost/bit_operations": bit_operations(model)}
+        )
         self.terminal.say(f"{len(dataset.test)} test samples")
         return outputs
 

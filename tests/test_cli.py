@@ -15,6 +15,7 @@ import yaml
 import qpipe
 from qpipe.cli import main
 from qpipe.errors import DataError
+from qpipe.tracking import start_run
 
 CPU_SECONDS = 1.5
 
@@ -27,11 +28,20 @@ class StandInPipeline(types.ModuleType):
         self.jobs = []
         self.failure = None
 
-    def run_job(self, config, *, directory, command):
+    def run_job(self, config, *, directory, command, sweep=None):
         self.jobs.append((config, directory, command))
+        if sweep is not None:
+            self._log(config, sweep)
+            return types.SimpleNamespace(metrics={"quantized/accuracy": 0.5})
         if self.failure:
             raise self.failure
         return f"result of {config.name}"
+
+    def _log(self, config, sweep):
+        names = {"name": sweep.name, "parameters": sweep.parameters, "tags": sweep.tags}
+        with start_run(config.tracking, runs_dir=Path(config.runs_dir), **names):
+            if self.failure:
+                raise self.failure
 
 
 @pytest.fixture
@@ -106,7 +116,7 @@ def test_interrupt(pipeline, capsys):
 def test_sigterm_is_an_interrupt_to_the_pipeline(pipeline, capsys):
     seen = []
 
-    def run_job(config, *, directory, command):
+    def run_job(config, *, directory, command, sweep):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             signal.sigtimedwait([], 5)
@@ -141,9 +151,13 @@ def test_multirun_with_a_job_that_fails(pipeline, capsys):
     pipeline.failure = DataError("data.path: there is no file 'a.npz'")
     assert main(["--multirun", "seed=1,2"]) == 1
     assert len(pipeline.jobs) == 2, "a job that fails does not keep the others from running"
-    written = capsys.readouterr().err
-    assert written.endswith("error: data.path: there is no file 'a.npz'\n")
-    assert "Traceback" not in written
+    written = capsys.readouterr()
+    assert written.err.endswith("error: 2 of 2 job(s) of the sweep failed\n")
+    assert "Traceback" not in written.err
+    for number in (0, 1):
+        assert (
+            f"failed: job {number} (seed={number + 1}): DataError: data.path: there is no file 'a.npz'" in written.out
+        )
 
 
 def test_python_function_gives_the_same_job(pipeline, tmp_path):
@@ -273,4 +287,4 @@ def test_module_and_console_script_are_the_same(tmp_path):
     for command in commands:
         done = subprocess.run([*command, "sede=1"], capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 1
-        assert done.stderr == "error: sede: there is no such key; did you mean 'seed'?\n"
+        assert done.stderr == "error: sede: there is no such key; did you mean 'seed' or 'sweep'?\n"

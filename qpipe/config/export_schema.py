@@ -21,6 +21,13 @@ class ExportIo(Enum):
     float = "float"
 
 
+class OnnxOperators(Enum):
+    """Operators of convolutions, dense layers and batch normalizations in an ONNX file."""
+
+    qdq = "qdq"
+    qlinear = "qlinear"
+
+
 @dataclass(kw_only=True)
 class ExportConfig:
     """Files for devices, and what they have to compute."""
@@ -32,6 +39,12 @@ class ExportConfig:
     io: ExportIo = ExportIo.int8
     """`int8`: inputs and outputs are the quantized integers (16 bits where these are wider); `float`: real values, with
     a quantization and a dequantization at the ends of the file."""
+    pack_int4: bool = True
+    """Whether LiteRT files store weights of at most 4 bits in 4 bits, where there is a kernel for it. Convolutions then
+    leave XNNPACK and round otherwise; false stores them in 8 bits, and the file is exact."""
     require_exact: bool = False
     """Whether a file that differs from the integer engine by more than is documented for its operators fails the job,
     after everything is stored."""
+    onnx_operators: OnnxOperators = OnnxOperators.qdq
+    """Linear layers in an ONNX file: `qdq` between DequantizeLinear and QuantizeLinear, which every runtime knows and
+    many fuse to integers; `qlinear` as QLinearConv, integers in ONNX Runtime with and without its optimizer."""

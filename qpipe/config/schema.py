@@ -22,6 +22,7 @@ from qpipe.config.post_training_schema import EqualizationConfig as Equalization
 from qpipe.config.post_training_schema import RoundingTarget as RoundingTarget
 from qpipe.config.post_training_schema import Solver as Solver
 from qpipe.config.reports_schema import ReportsConfig
+from qpipe.config.sweep_schema import SweepConfig
 
 
 class ScaleKind(Enum):
@@ -99,6 +100,13 @@ class Precision(Enum):
     float32 = "float32"
     mixed_bfloat16 = "mixed_bfloat16"
     mixed_float16 = "mixed_float16"
+
+
+class Distribution(Enum):
+    """Which devices a training uses: one, or all of this machine, each with its share of a batch."""
+
+    single = "single"
+    mirrored = "mirrored"
 
 
 # Models -------------------------------------------------------------------------------------------
@@ -336,6 +344,9 @@ class TrainingConfig:
     class_weights: Any = None
     """Weight of each class in the loss, for `classification`: null, `balanced` (inverse to its frequency in the
     training part), or one number per class."""
+    distribution: Distribution = Distribution.single
+    """`mirrored` trains on all GPUs of the machine at once, each with its share of a batch; all batches are whole then,
+    and what is left at the end of an epoch is left out."""
     checkpoints: bool = True
     """Whether each epoch ends with a checkpoint, from which the same command goes on after the job was killed."""
 
@@ -478,7 +489,7 @@ class QuantizerConfig:
     output: OutputQuantizerConfig = field(default_factory=OutputQuantizerConfig)
     """Activations."""
     a_quantizer: WeightQuantizerConfig = field(default_factory=lambda: WeightQuantizerConfig(per_channel=False))
-    """Factor `a` of a batch normalization that stays."""
+    """Factor `a` of a batch normalization that stays, and the slopes of a PReLU."""
     b_quantizer: BiasQuantizerConfig = field(default_factory=lambda: BiasQuantizerConfig(bitwidth=16))
     """Offset `b` of a batch normalization that stays."""
     buffer_bitwidth: int | None = None
@@ -544,3 +555,4 @@ class JobConfig:
     export: ExportConfig = field(default_factory=ExportConfig)
     reports: ReportsConfig = field(default_factory=ReportsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)

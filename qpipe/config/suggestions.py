@@ -14,6 +14,17 @@ from qpipe.config.location import config_directories
 from qpipe.config.overrides import ADDED_GROUPS
 from qpipe.errors import nearest
 
+EXTRAS = {
+    ("hydra/launcher", "joblib"): "joblib",
+    ("hydra/launcher", "submitit_local"): "submitit",
+    ("hydra/launcher", "submitit_slurm"): "submitit",
+    ("hydra/launcher", "ray"): "ray",
+    ("hydra/launcher", "ray_aws"): "ray",
+    ("hydra/sweeper", "optuna"): "optuna",
+    ("hydra/sweeper/sampler", "nsgaii"): "optuna",
+}
+"""Options that come with an extra of the package, and the extra."""
+
 
 def unknown_key(path: str, kind: Any, wanted: str | None = None) -> str:
     """Says in one sentence that a key does not exist, and what may have been meant.
@@ -46,6 +57,8 @@ def unknown_key(path: str, kind: Any, wanted: str | None = None) -> str:
 
 def unknown_option(group: str, option: str, config_dir: Path | None) -> str:
     """Says in one sentence that a group has no such option, and what may have been meant."""
+    if (extra := EXTRAS.get((group, option))) is not None:
+        return f"{group}={option}: its package is not installed: pip install 'qpipe[{extra}]'"
     options = [known.name for known in group_options(config_directories(config_dir)).get(group, [])]
     return f"{group}={option}: there is no such option; {nearest(option, options)}"
 

@@ -10,10 +10,12 @@ from typing import Any
 from omegaconf import MISSING
 
 from qpipe.config.data_validation import validate_data
+from qpipe.config.export_validation import unused_export_keys, validate_export
 from qpipe.config.post_training_validation import contradictions, unused_rounding_keys, validate_post_training
 from qpipe.config.quantizer_validation import training_only_keys, validate_quantizer
 from qpipe.config.ranges import fraction, patterns, positive, refuse, whole
 from qpipe.config.schema import ApplicationModel, FoldingConfig, JobConfig, MethodName, TrackingConfig, TrainingStage
+from qpipe.config.sweep_validation import validate_sweep
 from qpipe.config.training_validation import validate_training
 from qpipe.errors import ConfigError
 
@@ -45,8 +47,10 @@ def validate(config: JobConfig) -> list[str]:
     validate_folding(config.folding)
     validate_quantizer(config.quantizer)
     validate_post_training(config)
+    validate_export(config)
     whole("verify.samples", config.verify.samples, 1, optional=True)
     _validate_tracking(config.tracking)
+    validate_sweep(config.sweep)
     return _unused_keys(config)
 
 
@@ -91,7 +95,7 @@ def _unused_keys(config: JobConfig) -> list[str]:
     if config.method.name == MethodName.qat and config.adaround.enabled:
         unused = _changed("folding", config.folding, FoldingConfig(), ("mode",))
         sentences += _unused(unused, "rounding makes plain layers of folded ones, without batch statistics")
-    sentences += unused_rounding_keys(config.adaround) + contradictions(config)
+    sentences += unused_rounding_keys(config.adaround) + contradictions(config) + unused_export_keys(config)
     if not config.model.train:
         unused = _changed("training.float", config.training.float, TrainingStage())
         sentences += _unused(unused, "model.train=false takes the model's weights as they are")

@@ -19,17 +19,24 @@ class FileResults:
     Attributes:
         tensors: integers relative to the zero point, by the name of the engine's tensor; those that the file shows.
         outputs: likewise, for every output of the model in its order.
+        isolated: likewise, where each layer is given the engine's tensors: what it does by itself.
     """
 
     tensors: Mapping[str, np.ndarray]
     outputs: list[np.ndarray]
+    isolated: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class FileRunner(Protocol):
     """Runs a file of some format."""
 
-    def run(self, engine: Mapping[str, Value]) -> FileResults:
-        """Runs the file on the inputs among the engine's tensors for one batch."""
+    def run(self, engine: Mapping[str, Value], *, inside: bool = True) -> FileResults:
+        """Runs the file on one batch.
+
+        Args:
+            engine: the engine's tensors, those of the inputs among them.
+            inside: whether tensors between inputs and outputs are wanted, for which the engine has to have all.
+        """
 
 
 @dataclass
@@ -39,13 +46,16 @@ class FileComparison:
     Attributes:
         samples: how many were compared.
         outputs: comparison of each output, by the model's name for it.
-        tensors: of every tensor that the file shows, in the order in which the engine computes them.
+        tensors: of every tensor that the file shows, in the order in which the engine computes them; differences of
+            the layers before included.
+        isolated: of the same tensors, each layer given the engine's integers.
         predictions: real values of each output, as the file gives them: (samples, ...).
     """
 
     samples: int = 0
     outputs: dict[str, TensorComparison] = field(default_factory=dict)
     tensors: dict[str, TensorComparison] = field(default_factory=dict)
+    isolated: dict[str, TensorComparison] = field(default_factory=dict)
     predictions: list[np.ndarray] = field(default_factory=list)
 
     @property
@@ -61,8 +71,14 @@ class FileComparison:
 
     @property
     def layer_mismatch_rate(self) -> float:
-        """The largest share of one tensor's integers that differ, differences of the layers before included."""
-        return max((tensor.mismatch_rate for tensor in self.tensors.values()), default=0.0)
+        """The largest share of one layer's integers that it computes otherwise than the engine from the same inputs."""
+        compared = self.isolated or self.tensors
+        return max((tensor.mismatch_rate for tensor in compared.values()), default=0.0)
+
+    @property
+    def differing_layers(self) -> list[str]:
+        """The layers that compute other integers than the engine from the same inputs."""
+        return [name for name, tensor in self.isolated.items() if tensor.differing]
 
     @property
     def first_difference(self) -> str | None:
@@ -77,5 +93,5 @@ class FileComparison:
         where = "" if self.first_difference is None else f"; they part first in {self.first_difference!r}"
         return (
             f"{compared}: {self.mismatch_rate:.3%} of the output's integers differ from the integer engine's, by at "
-            f"most {self.largest_lsb} LSB; {self.layer_mismatch_rate:.3%} in the worst layer{where}"
+            f"most {self.largest_lsb} LSB{where}; by itself the worst layer makes {self.layer_mismatch_rate:.3%}"
         )

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from qpipe.export.comparison import FileComparison
+from qpipe.lowering.verification import TensorComparison
 
 
 @dataclass(frozen=True)
 class Bound:
-    """How far a file's outputs may be from the integer engine's, by what is documented about its kernels.
+    """How far a file may be from the integer engine, by what is documented about its kernels.
 
     Attributes:
-        mismatch_rate: largest share of the outputs' integers that differ.
-        largest_lsb: largest difference.
+        layer: largest share of integers that a layer makes otherwise, given the same inputs; one value is always free.
+        lsb: by how much at most.
+        output: largest share of the outputs' integers that differ, by at most as much; None where layers may add up
+            and amplify their differences without a bound.
         reason: why they differ at all.
     """
 
-    mismatch_rate: float
-    largest_lsb: int
+    layer: float
+    lsb: int
+    output: float | None
     reason: str
 
     def is_kept(self, comparison: FileComparison) -> bool:
         """Whether a comparison lies inside."""
-        return comparison.mismatch_rate <= self.mismatch_rate and comparison.largest_lsb <= self.largest_lsb
+        layers = comparison.isolated or comparison.tensors
+        kept = all(self._keeps(tensor, self.layer) for tensor in layers.values())
+        if self.output is None:
+            return kept
+        return kept and all(self._keeps(tensor, self.output) for tensor in comparison.outputs.values())
+
+    def describe(self) -> str:
+        """Returns the bound as a part of a sentence."""
+        outputs = "" if self.output is None else f", {self.output:.2%} at the outputs"
+        return f"{self.layer:.3%} of a layer's integers{outputs}, by {self.lsb} LSB: {self.reason}"
+
+    def _keeps(self, tensor: TensorComparison, rate: float) -> bool:
+        return tensor.differing <= math.ceil(rate * tensor.values) and tensor.largest_lsb <= self.lsb
 
 
 @dataclass(frozen=True)
@@ -37,7 +54,7 @@ class ExportedFile:
         operators: names of the format's operators that it uses.
         peak_activation_bytes: memory of the activations of one sample, where operators run one after the other and a
             tensor is freed after its last reader; None where the format does not say.
-        bound: how far its outputs may be from the engine's.
+        bound: how far it may be from the engine.
         notes: what should be known about it, one sentence each.
         warnings: what it may compute otherwise than the integer engine, one sentence each.
     """

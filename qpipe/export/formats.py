@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qpipe.config.export_schema import ExportFormat, ExportIo
+from qpipe.config.export_schema import ExportConfig, ExportFormat
 from qpipe.export.exported import ExportedFile
 from qpipe.export.network import Network
 from qpipe.integer.operator import Notes
@@ -20,14 +20,14 @@ class Request:
     Attributes:
         network: as `network_of` gives it.
         path: of the file.
-        io: whether inputs and outputs are integers or real values.
+        config: of the export.
         description: further metadata, as plain values.
         observed: what the engine noted about each layer on data, if it ran.
     """
 
     network: Network
     path: Path
-    io: ExportIo
+    config: ExportConfig
     description: Mapping[str, Any] = field(default_factory=dict)
     observed: Mapping[str, Notes] | None = None
 
@@ -39,7 +39,12 @@ def _litert(request: Request) -> ExportedFile:
     from qpipe.export.litert.export import write_litert
 
     return write_litert(
-        request.network, request.path, io=request.io, description=request.description, observed=request.observed
+        request.network,
+        request.path,
+        io=request.config.io,
+        pack_int4=request.config.pack_int4,
+        description=request.description,
+        observed=request.observed,
     )
 
 
@@ -49,7 +54,13 @@ def _onnx(request: Request) -> ExportedFile:
     require_onnx_runtime()
     from qpipe.export.onnx.export import write_onnx
 
-    return write_onnx(request.network, request.path, io=request.io, description=request.description)
+    return write_onnx(
+        request.network,
+        request.path,
+        io=request.config.io,
+        operators=request.config.onnx_operators,
+        description=request.description,
+    )
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Network:
         name: of the model.
         program: the operators; its outputs are integers wherever the model quantizes them.
         tensors: by their names in the program.
-        output_names: of the model's outputs, in the order of the program's.
+        output_names: names for the outputs in a file, in the order of the program's.
         notes: what the file computes otherwise than the Keras model, one sentence each.
     """
 
@@ -67,7 +67,7 @@ def network_of(model: keras.Model) -> Network:
     network = _lowered(model)
     for name in network.program.outputs:
         network = _with_integer_output(network, name)
-    return _pruned(network)
+    return _pruned(replace(network, output_names=_distinct(network.program.outputs)))
 
 
 def _lowered(model: keras.Model) -> Network:
@@ -85,7 +85,7 @@ def _lowered(model: keras.Model) -> Network:
         else Tensor(value.shape[1:], None)
         for name, value in values.items()
     }
-    return Network(model.name, program, tensors, tuple(model.output_names))
+    return Network(model.name, program, tensors, ())
 
 
 def _with_integer_output(network: Network, name: str) -> Network:
@@ -119,6 +119,13 @@ def _is_softmax_over_classes(step: Step) -> bool:
         return False
     axis = getattr(operator.node.operation, "axis", -1)
     return axis in (-1, len(operator.node.inputs[0].shape) - 1)
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Each name once: a tensor that is an output again gets a number."""
+    return tuple(
+        name if name not in names[:index] else f"{name}_{names[:index].count(name)}" for index, name in enumerate(names)
+    )
 
 
 def _pruned(network: Network) -> Network:

@@ -83,7 +83,7 @@ def compare(
         arrays = [np.asarray(array, np.float32) for array in batch]
         compares = samples is None or comparison.samples < samples
         engine = (program if compares else inputs_only).run(arrays, keep=True)
-        results = runner.run(engine)
+        results = runner.run(engine, inside=compares)
         if compares:
             _add(comparison, network, engine, results)
             comparison.samples += len(arrays[0])
@@ -98,9 +98,10 @@ def compare(
 
 def _add(comparison: FileComparison, network: Network, engine: dict[str, Value], results: FileResults) -> None:
     """Compares the tensors of one batch."""
-    for name, value in engine.items():
-        if isinstance(value, QuantizedTensor) and name in results.tensors:
-            comparison.tensors.setdefault(name, TensorComparison()).add(results.tensors[name], value.centred)
+    for given, compared in ((results.tensors, comparison.tensors), (results.isolated, comparison.isolated)):
+        for name, value in engine.items():
+            if isinstance(value, QuantizedTensor) and name in given:
+                compared.setdefault(name, TensorComparison()).add(given[name], value.centred)
     for name, output, integers in zip(network.program.outputs, network.output_names, results.outputs, strict=True):
         value = engine[name]
         assert isinstance(value, QuantizedTensor)

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, bytes of its packed weights, multiply-accumulates."""
+"""What a model costs: parameters, bytes of its packed weights, multiply-accumulates, bit operations."""
 
 from __future__ import annotations
 
@@ -8,31 +8,42 @@ from dataclasses import dataclass
 import keras
 
 from qpipe.layers.linear import QuantizedLinear
+from qpipe.layers.prelu import QPReLU
+
+FLOAT_BITS = 32
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Parameters as deployed (kernel and folded bias), their bytes when packed, and multiply-accumulates."""
+    """Parameters as deployed (kernel and folded bias), their bytes when packed, and work for one sample.
+
+    Bit operations are multiply-accumulates times bits of a weight times bits of an activation (BOPs, as in
+    arXiv 1804.10969); what is in float counts 32 bits.
+    """
 
     parameters: int
     packed_bytes: int
     multiply_accumulates: int
+    bit_operations: int
 
 
 def layer_cost(layer: keras.layers.Layer) -> LayerCost:
     """Returns the cost of one layer for one sample; a layer in float counts 4 bytes for each parameter."""
+    if isinstance(layer, QPReLU):
+        slopes = math.prod(layer.alpha.shape)
+        return LayerCost(slopes, math.ceil(slopes * layer.slope_quantizer.bitwidth / 8), 0, 0)
     if not isinstance(layer, QuantizedLinear) or layer.kernel_quantizer is None:
-        return (
-            LayerCost(layer.count_params(), 4 * layer.count_params(), 0) if _has_weights(layer) else LayerCost(0, 0, 0)
-        )
+        return _float_cost(layer) if _has_weights(layer) else LayerCost(0, 0, 0, 0)
     kernel, bias = layer.folded_weights()
     kernel_size = math.prod(kernel.shape)
     bias_size = 0 if bias is None else math.prod(bias.shape)
     packed = math.ceil(kernel_size * layer.kernel_quantizer.bitwidth / 8)
     if bias_size:
         packed += math.ceil(bias_size * layer.bias_quantizer.mantissa_bitwidth / 8)
-    positions = math.prod(layer.output.shape[1:-1])
-    return LayerCost(kernel_size + bias_size, packed, positions * kernel_size)
+    products = math.prod(layer.output.shape[1:-1]) * kernel_size
+    activation_bits = FLOAT_BITS if layer.input_quantizer is None else layer.input_quantizer.bitwidth
+    bit_operations = products * layer.kernel_quantizer.bitwidth * activation_bits
+    return LayerCost(kernel_size + bias_size, packed, products, bit_operations)
 
 
 def float_bytes(model: keras.Model) -> int:
@@ -43,6 +54,17 @@ def float_bytes(model: keras.Model) -> int:
 def packed_weight_bytes(model: keras.Model) -> int:
     """Returns the bytes of a quantized model's weights, each packed to its own width."""
     return sum(layer_cost(layer).packed_bytes for layer in model.layers)
+
+
+def bit_operations(model: keras.Model) -> int:
+    """Returns the bit operations of a quantized model's linear layers for one sample."""
+    return sum(layer_cost(layer).bit_operations for layer in model.layers)
+
+
+def _float_cost(layer: keras.layers.Layer) -> LayerCost:
+    kernel = getattr(layer, "kernel", None)
+    products = 0 if kernel is None else math.prod(layer.output.shape[1:-1]) * math.prod(kernel.shape)
+    return LayerCost(layer.count_params(), 4 * layer.count_params(), products, products * FLOAT_BITS**2)
 
 
 def _has_weights(layer) -> bool:

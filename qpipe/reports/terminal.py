@@ -40,8 +40,8 @@ class Terminal:
             self.console.print(f"[dim]{self.times[name]:.1f} s[/]", justify="right")
 
     def say(self, text: str) -> None:
-        """Prints one line."""
-        self.console.print(text)
+        """Prints one line; a terminal wraps it where it is too long, so that addresses stay whole."""
+        self.console.print(text, soft_wrap=True)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:

@@ -12,6 +12,11 @@ from urllib.parse import urlsplit
 
 from qpipe.errors import TrackingError
 
+UI_ADDRESS = "http://127.0.0.1:5000"
+"""Where `mlflow ui` listens, unless it is told otherwise."""
+MODEL_TRAINING = "workflowType=machine_learning"
+"""Lets the MLflow UI open a page in the layout for trained models: MLflow 3.17 goes by this, or else by what the switch
+at the top has left in the browser, and not by the experiment's tag `mlflow.experimentKind`."""
 _SQLITE = "sqlite:///"
 
 
@@ -42,11 +47,13 @@ class Location:
         """Folder for artifacts; None where the store decides."""
         return None if self.database is None else self.database.parent / "artifacts"
 
-    def ui_command(self, experiment_id: str, run_id: str) -> str:
-        """What opens the run: a shell command for a database, the page's address for a server."""
+    def how_to_open(self, experiment_id: str, run_id: str) -> str:
+        """Says how the run's page is opened: its address, and for a database the command that it takes first."""
+        page = f"/#/experiments/{experiment_id}/runs/{run_id}?{MODEL_TRAINING}"
         if self.is_server:
-            return f"{self.shown.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
-        return f"mlflow ui --backend-store-uri {shlex.quote(self.shown)}"
+            return f"open MLflow at:  {self.shown.rstrip('/')}{page}"
+        command = f"mlflow ui --backend-store-uri {shlex.quote(self.shown)}"
+        return f"open MLflow with:  {command}\nthis run is at:  {UI_ADDRESS}{page}"
 
 
 def without_password(text: str) -> str:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from qpipe.tracking.process import host_name, is_running
 from qpipe.tracking.provenance import HOST, PID, PROCESS_START
+from qpipe.tracking.search import runs_matching
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 logger = logging.getLogger("qpipe")
 
@@ -26,27 +28,26 @@ def close_orphans(client: MlflowClient, experiment_id: str) -> list[str]:
         Ids of the runs that were closed.
     """
     host = host_name()
-    page_token: str | None = None
+    condition = f"attributes.status = 'RUNNING' and tags.`{HOST}` = '{host}'"
     closed: list[str] = []
-    while True:
-        runs = client.search_runs(
-            [experiment_id],
-            filter_string=f"attributes.status = 'RUNNING' and tags.`{HOST}` = '{host}'",
-            page_token=page_token,
-        )
-        for run in runs:
-            tags = run.data.tags
-            if _is_alive(tags.get(PID, ""), tags.get(PROCESS_START, "")):
-                continue
-            reason = f"process {tags.get(PID)} on {host} ended without closing the run; closed by process {os.getpid()}"
-            client.set_tag(run.info.run_id, "error", reason)
-            client.set_terminated(run.info.run_id, status="KILLED")
-            logger.info("Run %s (%s) was left open: %s.", run.info.run_name, run.info.run_id, reason)
-            closed.append(run.info.run_id)
-        page_token = runs.token
-        if not page_token:
-            return closed
+    for run in list(runs_matching(client, experiment_id, condition)):
+        if is_alive(run):
+            continue
+        reason = f"process {run.data.tags.get(PID)} on {host} ended without closing the run"
+        close_as_killed(client, run, f"{reason}; closed by process {os.getpid()}")
+        closed.append(run.info.run_id)
+    return closed
 
 
-def _is_alive(pid: str, started: str) -> bool:
-    return pid.isdigit() and is_running(int(pid), started)
+def is_alive(run: Run) -> bool:
+    """Whether the process that writes a run is one of this machine and still runs."""
+    tags = run.data.tags
+    pid = tags.get(PID, "")
+    return tags.get(HOST) == host_name() and pid.isdigit() and is_running(int(pid), tags.get(PROCESS_START, ""))
+
+
+def close_as_killed(client: MlflowClient, run: Run, reason: str) -> None:
+    """Ends another process' run as KILLED."""
+    client.set_tag(run.info.run_id, "error", reason)
+    client.set_terminated(run.info.run_id, status="KILLED")
+    logger.info("Run %s (%s) was left open: %s.", run.info.run_name, run.info.run_id, reason)

@@ -53,9 +53,9 @@ class TrackedRun:
         return self._store.location.uri
 
     @property
-    def ui_command(self) -> str:
-        """What opens the MLflow UI: a command for a database, the run's address for a server."""
-        return self._store.location.ui_command(self.experiment_id, self.id)
+    def how_to_open(self) -> str:
+        """How the run's page in the MLflow UI is opened, for the terminal."""
+        return self._store.location.how_to_open(self.experiment_id, self.id)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Gathers metrics; characters that MLflow refuses in a key become `_`.

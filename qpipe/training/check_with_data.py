@@ -8,6 +8,7 @@ from qpipe.config.schema import JobConfig, MethodName
 from qpipe.data import Dataset
 from qpipe.training.callbacks import check_callbacks
 from qpipe.training.class_weights import class_weights
+from qpipe.training.distribution import steps_per_epoch
 from qpipe.training.objective import measured_metrics
 from qpipe.training.optimizer import make_optimizer
 
@@ -36,6 +37,6 @@ def check_before_training(config: JobConfig, dataset: Dataset, model: keras.Mode
     monitors = [*names, *(f"val_{name}" for name in names if len(dataset.validation))]
     for name in used:
         stage, where = getattr(training, name), f"training.{name}"
-        make_optimizer(stage, stage.epochs * dataset.steps_per_epoch(stage.batch_size), where)
+        make_optimizer(stage, stage.epochs * steps_per_epoch(training, stage, dataset), where)
         is_known = name == "float" or len(model.outputs) == 1
         check_callbacks(stage, monitors if is_known else None, where)

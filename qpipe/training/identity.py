@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from qpipe import targets
-from qpipe.config.schema import TrainingConfig, TrainingStage
+from qpipe.config.schema import Distribution, TrainingConfig, TrainingStage
 from qpipe.content import sha256, targets_in, with_contents
+from qpipe.training.devices import devices
 
 
 def training_identity(config: TrainingConfig, stage: TrainingStage) -> list[Any]:
@@ -31,7 +32,10 @@ def training_identity(config: TrainingConfig, stage: TrainingStage) -> list[Any]
         schedule=with_contents(stage.schedule),
         callbacks=[_callback_with_contents(callback) for callback in stage.callbacks],
     )
-    return [settings, with_contents(config.loss), config.class_weights, sources]
+    identity = [settings, with_contents(config.loss), config.class_weights, sources]
+    if config.distribution is Distribution.mirrored:
+        identity += [config.distribution, len(devices())]
+    return identity
 
 
 def versions() -> dict[str, str]:

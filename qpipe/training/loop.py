@@ -11,6 +11,7 @@ from qpipe.data import Dataset
 from qpipe.training.callbacks import make_callbacks
 from qpipe.training.checkpoint import Checkpoint
 from qpipe.training.class_weights import class_weights
+from qpipe.training.distribution import distributed, steps_per_epoch, whole_batches
 from qpipe.training.freeze import FreezeByRetracing, OnFreeze
 from qpipe.training.objective import compile_model, forget_compilation
 from qpipe.training.optimizer import make_optimizer
@@ -60,32 +61,38 @@ def fit(
     """
     settings: TrainingStage = getattr(config, stage)
     where = f"training.{stage}"
-    steps_per_epoch = dataset.steps_per_epoch(settings.batch_size)
-    steps = settings.epochs * steps_per_epoch
+    steps = steps_per_epoch(config, settings, dataset)
     weights = class_weights(config.class_weights, dataset)
     validation = validation_stream(model, dataset)
     checkpoint = checkpoint if config.checkpoints else None
-    with precision_of_layers(model, settings.precision):
-        names = compile_model(model, config, dataset, make_optimizer(settings, steps, where))
+    with distributed(model, config, settings.batch_size) as model, precision_of_layers(model, settings.precision):
+        names = compile_model(model, config, dataset, make_optimizer(settings, settings.epochs * steps, where))
         monitors = [*names, *(f"val_{name}" for name in names if validation is not None)]
         callbacks = make_callbacks(settings, monitors, where)
         state = resumed_state(model, callbacks, checkpoint, epochs=settings.epochs, where=where)
         done = state.epoch if state else 0
         left = 0 if state and state.ended else settings.epochs - done
-        history = state.history if state else {}
-        progress = Progress(on_batch, on_epoch, steps=steps, step=done * steps_per_epoch, history=history, where=where)
+        progress = Progress(
+            on_batch,
+            on_epoch,
+            steps=settings.epochs * steps,
+            step=done * steps,
+            history=state.history if state else {},
+            where=where,
+        )
         resumable = [Resumable(checkpoint, state, progress, callbacks)] if checkpoint else []
+        stream = training_stream(
+            model, dataset, weights, batch_size=settings.batch_size, seed=seed, first_epoch=done, epochs=left
+        )
         model.fit(
-            training_stream(
-                model, dataset, weights, batch_size=settings.batch_size, seed=seed, first_epoch=done, epochs=left
-            ),
+            whole_batches(stream, config, settings.batch_size),
             initial_epoch=settings.epochs - left,
             epochs=settings.epochs,
-            steps_per_epoch=steps_per_epoch,
+            steps_per_epoch=steps,
             validation_data=validation,
             callbacks=[FreezeByRetracing(on_freeze), *callbacks, progress, *resumable],
             shuffle=False,
             verbose=0,
         )
-    forget_compilation(model)
+        forget_compilation(model)
     return progress.history

@@ -73,6 +73,7 @@ def test_rules_of_the_4_bit_experiment():
         ("post_training", schema.PostTrainingConfig),
         ("export", schema.ExportConfig),
         ("tracking", schema.TrackingConfig),
+        ("sweep", schema.SweepConfig),
     ],
 )
 def test_default_files_state_the_defaults_of_the_schema(group, node):

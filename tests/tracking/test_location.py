@@ -12,18 +12,22 @@ def test_default_is_a_database_in_runs_dir_with_an_absolute_path(tmp_path, monke
     location = resolve_location(None, runs_dir=Path("runs"))
     assert location.uri == f"sqlite:///{tmp_path}/runs/mlflow.db"
     assert location.artifacts == tmp_path / "runs" / "artifacts"
-    assert location.ui_command("1", "2") == f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/runs/mlflow.db"
+    assert location.how_to_open("1", "2") == (
+        f"open MLflow with:  mlflow ui --backend-store-uri sqlite:///{tmp_path}/runs/mlflow.db\n"
+        "this run is at:  http://127.0.0.1:5000/#/experiments/1/runs/2?workflowType=machine_learning"
+    )
 
 
 def test_a_path_with_blanks_is_quoted(tmp_path):
-    assert resolve_location(None, runs_dir=tmp_path / "my runs").ui_command("1", "2").endswith("my runs/mlflow.db'")
+    assert "my runs/mlflow.db'\n" in resolve_location(None, runs_dir=tmp_path / "my runs").how_to_open("1", "2")
 
 
 def test_server_gives_the_page_of_the_run_without_password():
     location = resolve_location("https://me:secret@host:5000/", runs_dir=Path())
     assert location.is_server
     assert location.artifacts is None
-    assert location.ui_command("1", "2") == "https://me:***@host:5000/#/experiments/1/runs/2"
+    address = "https://me:***@host:5000/#/experiments/1/runs/2?workflowType=machine_learning"
+    assert location.how_to_open("1", "2") == f"open MLflow at:  {address}"
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,10 @@ def test_experiment_and_provenance(client, start, runs_dir):
     assert {"qpipe.host", "qpipe.pid", "qpipe.process_start", "qpipe.version.keras", "qpipe.version.tensorflow"} <= set(
         tags
     )
-    assert run.ui_command == f"mlflow ui --backend-store-uri sqlite:///{runs_dir}/mlflow.db"
+    assert run.how_to_open.startswith(
+        f"open MLflow with:  mlflow ui --backend-store-uri sqlite:///{runs_dir}/mlflow.db"
+    )
+    assert f"/runs/{run.id}?" in run.how_to_open
 
 
 @pytest.mark.parametrize(

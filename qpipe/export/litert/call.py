@@ -26,13 +26,16 @@ class GraphWriter:
     Args:
         network: what is written.
         observed: what the engine noted about each layer on data, if it ran.
+        pack_int4: whether weights of at most 4 bits are stored in 4 bits.
 
     Attributes:
+        weight_types: types for weights, the narrowest first.
         warnings: sentences about what the file may compute otherwise.
     """
 
-    def __init__(self, network: Network, observed: Mapping[str, Notes] | None = None):
+    def __init__(self, network: Network, observed: Mapping[str, Notes] | None = None, *, pack_int4: bool = True):
         self.network = network
+        self.weight_types = ("int4", "int8") if pack_int4 else ("int8",)
         self.observed = observed or {}
         self.warnings: list[str] = []
         self.file = GraphFile()

@@ -30,6 +30,7 @@ def export_litert(
     path: str | Path,
     *,
     io: str = "int8",
+    pack_int4: bool = True,
     labels: Sequence[str] | None = None,
     normalization: str | None = None,
     samples: Any = None,
@@ -43,6 +44,8 @@ def export_litert(
         model: a calibrated or trained model that `qpipe.quantize` returned.
         path: where the file goes, with the ending `.tflite`; its folder is made where it does not exist.
         io: `int8`: inputs and outputs are the quantized integers; `float`: real values.
+        pack_int4: whether weights of at most 4 bits are stored in 4 bits. Convolutions then leave XNNPACK and round
+            otherwise; false stores them in 8 bits.
         labels: names of the classes, for the metadata.
         normalization: how raw data becomes the model's input, for the metadata.
         samples: (samples, ...) inputs as the model takes them; only needed where the worst case of a layer's sums
@@ -66,7 +69,9 @@ def export_litert(
         run_program(network.program, arrays_of(model, samples), batch_size=BATCH_SIZE, keep=False)
         observed = network.program.notes
     description = {"labels": None if labels is None else list(labels), "normalization": normalization}
-    exported = write_litert(network, Path(path), io=ExportIo[io], description=description, observed=observed)
+    exported = write_litert(
+        network, Path(path), io=ExportIo[io], pack_int4=pack_int4, description=description, observed=observed
+    )
     for warning in exported.warnings:
         logger.warning(warning)
     return exported
@@ -77,11 +82,12 @@ def write_litert(
     path: Path,
     *,
     io: ExportIo,
+    pack_int4: bool,
     description: Mapping[str, Any],
     observed: Mapping[str, Notes] | None = None,
 ) -> ExportedFile:
     """Writes a network; see `write_network` and `export_litert` for arguments and errors."""
-    written = write_network(network, io=io, description=description, observed=observed)
+    written = write_network(network, io=io, pack_int4=pack_int4, description=description, observed=observed)
     with whole_file(path) as temporary:
         temporary.write_bytes(written.content)
     return ExportedFile(

@@ -180,7 +180,7 @@ class GraphFile:
         self._graph.inputs, self._graph.outputs = list(inputs.values()), list(outputs.values())
         signature = schema.SignatureDefT()
         signature.signatureKey = SIGNATURE
-        signature.inputs, signature.outputs = _tensor_maps(inputs), _tensor_maps(outputs)
+        signature.inputs, signature.outputs = tensor_maps(inputs), tensor_maps(outputs)
         model.signatureDefs = [signature]
         builder = flatbuffers.Builder(1024)
         builder.Finish(model.Pack(builder), IDENTIFIER)
@@ -206,7 +206,8 @@ class GraphFile:
         return self._codes[key]
 
 
-def _tensor_maps(tensors: Mapping[str, int]) -> list[schema.TensorMapT]:
+def tensor_maps(tensors: Mapping[str, int]) -> list[schema.TensorMapT]:
+    """Returns positions of tensors with their names, as a signature has them."""
     maps = []
     for name, index in tensors.items():
         entry = schema.TensorMapT()

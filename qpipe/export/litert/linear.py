@@ -22,14 +22,7 @@ BIAS_TYPES = {"int8": np.int32, "int16": np.int64}
 
 def write_dense(operator: Dense, call: Call) -> None:
     """FULLY_CONNECTED over the last axis."""
-    weights = _weights(operator, call, operator.kernel.T, 0)
-    call.emit(
-        "FULLY_CONNECTED",
-        [call.input(), *weights.positions],
-        {"keepNumDims": len(call.shape) > 1},
-        requantization=weights.requantization,
-        fuses=True,
-    )
+    _write_matrix_product(operator, call, operator.kernel, call.input_shape())
 
 
 def write_scale(operator: Scale, call: Call) -> None:
@@ -52,9 +45,15 @@ def write_scale(operator: Scale, call: Call) -> None:
 
 
 def write_convolution(operator: Convolution, call: Call) -> None:
-    """CONV_2D, or DEPTHWISE_CONV_2D where every group has one input; one spatial axis becomes the second of two."""
+    """CONV_2D, or DEPTHWISE_CONV_2D where every group has one input; one spatial axis becomes the second of two.
+
+    A window of one position with int4 weights is a FULLY_CONNECTED, which XNNPACK computes exactly.
+    """
     kernel = _two_spatial_axes(operator.kernel)
     *_, inputs, outputs = kernel.shape
+    if _is_pointwise(operator) and weight_type(kernel, call.writer.weight_types) == "int4":
+        _write_matrix_product(operator, call, operator.kernel.reshape(inputs, outputs), _as_image(call.input_shape()))
+        return
     depthwise = inputs == 1 and operator.groups > 1
     ordered = kernel.reshape(1, *kernel.shape[:2], outputs) if depthwise else kernel.transpose(3, 0, 1, 2)
     weights = _weights(operator, call, ordered, 3 if depthwise else 0)
@@ -93,6 +92,26 @@ def write_transposed_convolution(operator: TransposedConvolution, call: Call) ->
     )
 
 
+def _is_pointwise(operator: Convolution) -> bool:
+    """Whether every position is multiplied by one matrix."""
+    ones = (*operator.kernel.shape[:-2], *operator.strides, operator.groups)
+    return all(size == 1 for size in ones)
+
+
+def _write_matrix_product(operator: Dense | Convolution, call: Call, kernel: np.ndarray, shape: Shape) -> None:
+    """FULLY_CONNECTED of an input of this shape; XNNPACK takes int4 weights for an even number of inputs."""
+    types = ("int8",) if len(kernel) % 2 else call.writer.weight_types
+    weights = _weights(operator, call, kernel.T, 0, types)
+    call.emit(
+        "FULLY_CONNECTED",
+        [call.input(shape=shape), *weights.positions],
+        {"keepNumDims": len(shape) > 1},
+        requantization=weights.requantization,
+        fuses=True,
+        shape=(*shape[:-1], kernel.shape[-1]),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class _Weights:
     """Positions of kernel and bias, the kernel's type, and what follows the accumulator."""
@@ -118,7 +137,7 @@ def _output_shape(call: Call, source: int, shape: Shape) -> int:
 
 
 def _weights(
-    operator: Linear, call: Call, kernel: np.ndarray, channel_axis: int, types: tuple[str, ...] = ("int4", "int8")
+    operator: Linear, call: Call, kernel: np.ndarray, channel_axis: int, types: tuple[str, ...] | None = None
 ) -> _Weights:
     """Adds kernel and bias.
 
@@ -127,7 +146,7 @@ def _weights(
         call: of the operator.
         kernel: its integers in the order in which the format has them.
         channel_axis: of that kernel.
-        types: that the operator takes for it.
+        types: that the operator takes for it, the narrowest first; None takes the file's.
 
     Raises:
         Refusal: if there is no output quantizer, or the weights don't fit.
@@ -135,7 +154,8 @@ def _weights(
     requantization = operator.requantization
     if not isinstance(requantization, Requantization):
         raise Refusal("it has no output quantizer, its results are real values")
-    dtype, scale = weight_type(kernel, types), np.broadcast_to(operator.kernel_scale, kernel.shape[channel_axis])
+    dtype = weight_type(kernel, types or call.writer.weight_types)
+    scale = np.broadcast_to(operator.kernel_scale, kernel.shape[channel_axis])
     data = np.ascontiguousarray(kernel, np.int8)
     tensor = FileTensor(kernel.shape, dtype, scale, channel_axis=channel_axis, data=data)
     require_room(operator, call, requantization.buffer_bitwidth)
@@ -159,7 +179,7 @@ def _require_depthwise_type(call: Call, dtype: str) -> None:
     if call.dtype == "int16" and dtype == "int4":
         raise Refusal(
             "LiteRT computes garbage for 16-bit activations with depthwise weights of 4 bits or less; give the layer "
-            "weights of 5 to 8 bits"
+            "weights of 5 to 8 bits, or set pack_int4=false"
         )
 
 

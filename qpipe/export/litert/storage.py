@@ -58,7 +58,7 @@ def dtype_of(target: QuantizedFormat) -> str:
     return "int8" if target.bitwidth <= WIDEST_WEIGHT else "int16"
 
 
-def weight_type(kernel: np.ndarray, types: tuple[str, ...] = ("int4", "int8")) -> str:
+def weight_type(kernel: np.ndarray, types: tuple[str, ...]) -> str:
     """Returns the narrowest type for a kernel.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 
 from qpipe.config.export_schema import ExportIo
 from qpipe.export.exported import Bound
-from qpipe.export.litert import boundary, elementwise, linear, merge, pooling, shape
+from qpipe.export.litert import boundary, elementwise, linear, merge, pooling, prelu, shape
 from qpipe.export.litert.call import Call, GraphWriter
 from qpipe.export.litert.file import FileTensor, GraphFile
 from qpipe.export.litert.kernels import bound_of
@@ -31,6 +31,7 @@ WRITERS: dict[type, Callable[[Any, Call], None]] = {
     operators.Identity: shape.write_identity,
     operators.Lookup: elementwise.write_lookup,
     operators.MaxPooling: pooling.write_max_pooling,
+    operators.PReLU: prelu.write_prelu,
     operators.Pad: shape.write_pad,
     operators.Product: merge.write_product,
     operators.Repeat: shape.write_repeat,
@@ -68,6 +69,7 @@ def write_network(
     network: Network,
     *,
     io: ExportIo,
+    pack_int4: bool = True,
     description: Mapping[str, Any] | None = None,
     observed: Mapping[str, Notes] | None = None,
 ) -> WrittenGraph:
@@ -76,13 +78,14 @@ def write_network(
     Args:
         network: as `network_of` gives it.
         io: whether inputs and outputs are integers or real values.
+        pack_int4: whether weights of at most 4 bits are stored in 4 bits, where there is a kernel for it.
         description: what goes into the metadata beside names and formats.
         observed: what the engine noted about each layer on data, if it ran.
 
     Raises:
         ExportError: what the format can't express, one sentence for each layer.
     """
-    writer, refusals = GraphWriter(network, observed), Refusals()
+    writer, refusals = GraphWriter(network, observed, pack_int4=pack_int4), Refusals()
     inputs = boundary.Inputs(writer, io)
     for step in network.program.steps:
         with refusals.of_layer(step.layer):

@@ -47,18 +47,17 @@ class OnnxRunner:
         }
         self._require_ends(path)
 
-    def run(self, engine: Mapping[str, Value]) -> FileResults:
-        """Runs file and copy on the inputs among the engine's tensors for one batch."""
+    def run(self, engine: Mapping[str, Value], *, inside: bool = True) -> FileResults:
+        """Runs the file on one batch, and its copy where that is wanted; see `FileRunner`."""
         arrays = {entry.name: self._input(engine, entry) for entry in self._file.get_inputs()}
-        outputs = self._file.run(list(self._network.output_names), arrays)
-        names = list(self._shown)
+        results = self._file.run(list(self._network.output_names), arrays)
+        outputs = [self._output(*pair) for pair in zip(self._network.program.outputs, results, strict=True)]
+        names = list(self._shown) if inside else []
         tensors = {}
         for name, array in zip(names, self._copy.run(names, arrays) if names else [], strict=True):
             tensor, first = self._shown[name]
             tensors[tensor] = _relative(np.moveaxis(array, 1, -1) if first else array, self._format(tensor))
-        return FileResults(
-            tensors, [self._output(*pair) for pair in zip(self._network.program.outputs, outputs, strict=True)]
-        )
+        return FileResults(tensors, outputs)
 
     def _input(self, engine: Mapping[str, Value], entry: onnxruntime.NodeArg) -> np.ndarray:
         """A float input as it is, or the integers of its quantization as they are stored."""

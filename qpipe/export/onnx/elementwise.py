@@ -1,4 +1,4 @@
-"""Functions of single integers, as tables."""
+"""Functions of single integers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from qpipe.export.onnx.call import Call
 from qpipe.export.onnx.storage import dtype_of
 from qpipe.integer.operator import Notes
-from qpipe.integer.operators import Lookup, Requantize, Softmax
+from qpipe.integer.operators import Lookup, PReLU, Requantize, Softmax
 from qpipe.numerics import QuantizedTensor
 
 
@@ -23,6 +23,19 @@ def write_table(operator: Lookup | Requantize, call: Call) -> None:
     table = np.roll(results.integers - call.format.storage_offset, lowest - source.storage_offset)
     entries = call.writer.constant(table, dtype_of(call.format), f"{call.name}/table")
     call.result("Gather", [entries, call.cast(call.input(first=first), "int32")], first=first)
+
+
+def write_prelu(operator: PReLU, call: Call) -> None:
+    """rint(float32(max(q - z, 0)) * M + float32(min(q - z, 0) * a) * M_a): one of the two terms is always 0."""
+    centred, zero = call.centred(), call.writer.constant(0.0, "float64")
+    positive, negative = operator.multipliers(call.input_format())
+    slopes = call.writer.constant(operator.slopes.astype(np.float64), "float64", f"{call.name}/slopes")
+    below = call.node("Mul", [call.node("Min", [centred, zero]), slopes])
+    terms = [
+        call.node("Mul", [call.cast(part, "float32"), call.writer.constant(multiplier, "float32")])
+        for part, multiplier in ((call.node("Max", [centred, zero]), positive), (below, negative))
+    ]
+    call.finish(call.node("Round", [call.node("Add", terms)]), operator.requantization)
 
 
 def write_softmax(operator: Softmax, call: Call) -> None:

@@ -1,0 +1,59 @@
+"""A sweep that is killed again and again goes on with the same command, and ends as if nothing had been."""
+
+import signal
+import subprocess
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from small_sweep import ENVIRONMENT, SmallSweep
+
+BITS = (8, 7, 6, 5, 4, 3)
+SWEPT = f"quantizer.weight.bitwidth={','.join(map(str, BITS))}"
+LAUNCHERS = {"basic": (), "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")}
+KILLS = 5
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_files, tmp_path_factory):
+    """How long an undisturbed sweep took, and the metrics of its jobs."""
+    sweep = SmallSweep(small_files, tmp_path_factory.mktemp("undisturbed") / "runs")
+    started = time.perf_counter()
+    done = sweep.run(SWEPT)
+    assert done.returncode == 0, done.stderr
+    return time.perf_counter() - started, finished_metrics(sweep)
+
+
+def finished_metrics(sweep):
+    """Metrics but times of each job, which has finished once; all other attempts were killed."""
+    parents, children = sweep.all_runs()
+    assert [parent.info.status for parent in parents] == ["FINISHED"]
+    assert {run.info.status for run in children} <= {"FINISHED", "KILLED"}
+    finished = [run for run in children if run.info.status == "FINISHED"]
+    counts = Counter(run.data.tags["swept/bitwidth"] for run in finished)
+    assert counts == {str(bits): 1 for bits in BITS}
+    return {
+        run.data.tags["swept/bitwidth"]: {
+            key: value for key, value in run.data.metrics.items() if not key.startswith("time/")
+        }
+        for run in finished
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_killed_at_random_moments(launcher, undisturbed, small_sweep):
+    """With joblib two jobs run at once, in processes that outlive the one that is killed."""
+    seconds, metrics = undisturbed
+    command = small_sweep.command(SWEPT, *LAUNCHERS[launcher])
+    rng = np.random.default_rng(len(launcher))
+    for delay in rng.uniform(0.1, 0.5, KILLS) * seconds:
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=small_sweep.folder, env=ENVIRONMENT
+        ) as process:
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+    done = small_sweep.run(SWEPT, *LAUNCHERS[launcher])
+    assert done.returncode == 0, done.stderr
+    assert finished_metrics(small_sweep) == metrics
