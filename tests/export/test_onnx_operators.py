@@ -2,7 +2,7 @@
 
 import pytest
 from export.onnx_comparison import assert_exact, compared
-from layer_cases import CASES, float_model, samples
+from layer_cases import CASES, FOLDED, LINEAR, NORMALIZATIONS, float_model, samples
 
 import qpipe
 from qpipe.config.schema import OutputQuantizerConfig, QuantizerConfig, ScaleKind, WeightQuantizerConfig
@@ -29,6 +29,17 @@ def test_powers_of_two_are_exact(shape, tmp_path):
     """Float32 holds all sums, and every tie has to be rounded as the engine rounds it."""
     model, x = quantized(shape, quantizers(8, 8, power_of_two=True))
     assert_exact(model, x, tmp_path, ends=("float",))
+
+
+CONVOLUTIONS = [case for case in (*LINEAR, *FOLDED, *NORMALIZATIONS) if "transpose" not in case.name]
+
+
+@pytest.mark.parametrize("shape", sorted({case.shape for case in CONVOLUTIONS}), ids=str)
+def test_integer_operators_are_exact(shape, tmp_path):
+    """Float scales, the runtime's optimizer on and off; transposed convolutions have no integer operator."""
+    cases = [case for case in CONVOLUTIONS if case.shape == shape]
+    model = qpipe.calibrate(qpipe.quantize(float_model(*cases), quantizers(8, 8)), samples(cases[0]))
+    assert_exact(model, samples(cases[0], seed=1, spread=1.5), tmp_path, ends=("int8",), operators="qlinear")
 
 
 @pytest.mark.slow
