@@ -18,6 +18,9 @@ _NAMES = {
     "calibrate": "qpipe.algorithms",
     "adaround": "qpipe.algorithms",
     "integer_predict": "qpipe.lowering",
+    "export_litert": "qpipe.export",
+    "export_onnx": "qpipe.export",
+    "verify": "qpipe.export",
     "AdaRoundConfig": "qpipe.config.schema",
     "FoldingConfig": "qpipe.config.schema",
     "QuantizerConfig": "qpipe.config.schema",
@@ -31,6 +34,8 @@ __all__ = [
     "__version__",
     "adaround",
     "calibrate",
+    "export_litert",
+    "export_onnx",
     "fold_batchnorm",
     "integer_predict",
     "layers",
@@ -38,12 +43,14 @@ __all__ = [
     "quantizers",
     "run",
     "unfold_batchnorm",
+    "verify",
 ]
 
 if TYPE_CHECKING:
     from qpipe import layers, quantizers
     from qpipe.algorithms import adaround, calibrate
     from qpipe.config.schema import AdaRoundConfig, FoldingConfig, QuantizerConfig
+    from qpipe.export import export_litert, export_onnx, verify
     from qpipe.graph import fold_batchnorm, quantize, unfold_batchnorm
     from qpipe.launch import run
     from qpipe.lowering import integer_predict

@@ -32,6 +32,10 @@ class QuantizationError(QpipeError):
     """Keras leaves the message of an error with this mark as it is, where a layer's call raises it."""
 
 
+class ExportError(QpipeError):
+    """A model that a file format can't express, or a file that does not compute what it should."""
+
+
 class StorageError(QpipeError):
     """A file that can't be written: a full disk, a missing permission."""
 

@@ -1,4 +1,4 @@
-"""The job: load, train the float model, fold, quantize, calibrate, round, train, evaluate, report, log."""
+"""The job: load, train the float model, fold, quantize, calibrate, round, train, evaluate, export, report, log."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from qpipe.algorithms.adaround.apply import check_selectors
 from qpipe.config.schema import JobConfig, MethodName, Task
 from qpipe.data import Dataset, load_dataset
 from qpipe.evaluation import likeness, predictions, quality
+from qpipe.exporting import Exporting
 from qpipe.graph.folding import FoldingPlan, apply_folding, plan_folding
 from qpipe.graph.layer_plan import Treatment
 from qpipe.graph.quantization import QuantizationResult, quantize_with_plan
@@ -114,6 +115,7 @@ class _Job:
         self.cache = self.runs_dir / "cache"
         self.checkpoints = Checkpoints(self.cache / "checkpoints")
         self.post_training = PostTraining(self.config, self.terminal, self.log, self.cache / "rounding")
+        self.exporting = Exporting(self.config, self.terminal, self.log)
 
     def run(self) -> JobResult:
         stage = self._stage
@@ -142,11 +144,14 @@ class _Job:
                 self._save(source.model, result.model, dataset, outputs)
             with stage("verify", "verification by the integer engine"):
                 verification = self._verify(result.model, dataset)
+            with stage("export", "export"):
+                self.exporting.run(result.model, dataset, outputs["quantized"], verification)
             with stage("report", "layers"):
                 report = self._report(result, folding, dataset, verification)
             if checkpoint is not None:
                 checkpoint.discard()
             self.post_training.discard()
+        self.exporting.raise_failures()
         return JobResult(self.log.metrics, result.model, self.log.run.id, self.log.directory, report)
 
     def _stage(self, name: str, title: str):
@@ -275,6 +280,8 @@ class _Job:
         samples = dataset.calibration_inputs(min(REPORT_SAMPLES, len(dataset.train)), self.config.seed)
         report = layer_report(result, folding, measure_noise(result.model, samples), verification)
         self.post_training.report.add_to(report)
+        self.exporting.add_to(report)
+        self.log.record({"size/multiply_accumulates": report.multiply_accumulates})
         self.log.json("layers.json", report.to_json())
         _show(self.terminal, report, measured=True)
         return report

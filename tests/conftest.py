@@ -9,10 +9,15 @@ import sys
 import numpy as np
 import pytest
 from absl import logging as absl_logging
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # When logging is configured anew, absl closes the stream of its handler: here that of pytest's capture.
 absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+# A busy machine is slow: no property fails for the time that it takes.
+settings.register_profile("qpipe", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("qpipe")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import qpipe
 from qpipe.errors import QpipeError
 from qpipe.graph.layer_plan import Treatment
 
-STAGES = ("data", "float", "fold", "quantize", "calibrate", "train", "evaluate", "save", "verify", "report")
+STAGES = ("data", "float", "fold", "quantize", "calibrate", "train", "evaluate", "save", "verify", "export", "report")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,10 @@ def test_metrics_have_their_documented_keys(first):
     expected = {f"time/{stage}_s" for stage in STAGES}
     expected |= {"float/accuracy", "folded/accuracy", "quantized/accuracy", "agreement"}
     expected |= {"size/float_bytes", "size/packed_weight_bytes", "train/qat/freeze_step"}
+    expected |= {"size/file_bytes", "size/peak_activation_bytes", "size/multiply_accumulates"}
+    expected |= {
+        f"litert/{name}" for name in ("accuracy", "agreement", "mismatch_rate", "max_lsb", "layer_mismatch_rate")
+    }
     for stage in ("float", "qat"):
         expected |= {f"{part}/{stage}/{name}" for part in ("train", "val") for name in ("loss", "accuracy")}
     tensors = ("image_quantize", "stem", "depthwise", "add", "kept_bn", "pool", "dropout", "classes")
@@ -60,6 +64,7 @@ def test_metrics_have_their_documented_keys(first):
         expected |= {f"verify/{measured}", *(f"verify/{measured}/{name}" for name in tensors)}
     assert set(first.metrics) == expected
     assert first.metrics["verify/mismatch_rate"] == 0.0
+    assert first.metrics["litert/mismatch_rate"] == first.metrics["litert/layer_mismatch_rate"] == 0.0
 
 
 def test_the_step_of_the_freeze_is_logged_and_said(client, first, folder, capsys):
@@ -103,7 +108,7 @@ def test_the_run_in_mlflow_holds_everything(client, first):
     artifacts = {item.path for item in client.list_artifacts(first.run_id)}
     models = {item.path for item in client.list_artifacts(first.run_id, "model")}
     assert {"config.yaml", "layers.json"} <= artifacts
-    assert models == {"model/float.keras", "model/quantized.keras"}
+    assert models == {"model/float.keras", "model/quantized.keras", "model/model.tflite"}
 
 
 def test_the_job_folder_holds_the_same_results(first):

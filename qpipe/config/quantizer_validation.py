@@ -79,7 +79,7 @@ def validate_output(path: str, quantizer: OutputQuantizerConfig) -> None:
 
 
 def validate_factor(path: str, quantizer: WeightQuantizerConfig) -> None:
-    """Checks the quantizer of `a` of a batch normalization.
+    """Checks the quantizer of `a` of a batch normalization or of the slopes of a PReLU.
 
     Raises:
         ConfigError: the first mistake.

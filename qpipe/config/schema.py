@@ -13,6 +13,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from qpipe.config.export_schema import ExportConfig
+from qpipe.config.export_schema import ExportFormat as ExportFormat
+from qpipe.config.export_schema import ExportIo as ExportIo
 from qpipe.config.post_training_schema import AdaRoundConfig, PostTrainingConfig
 from qpipe.config.post_training_schema import BiasCorrection as BiasCorrection
 from qpipe.config.post_training_schema import EqualizationConfig as EqualizationConfig
@@ -485,7 +488,7 @@ class QuantizerConfig:
     output: OutputQuantizerConfig = field(default_factory=OutputQuantizerConfig)
     """Activations."""
     a_quantizer: WeightQuantizerConfig = field(default_factory=lambda: WeightQuantizerConfig(per_channel=False))
-    """Factor `a` of a batch normalization that stays."""
+    """Factor `a` of a batch normalization that stays, and the slopes of a PReLU."""
     b_quantizer: BiasQuantizerConfig = field(default_factory=lambda: BiasQuantizerConfig(bitwidth=16))
     """Offset `b` of a batch normalization that stays."""
     buffer_bitwidth: int | None = None
@@ -548,5 +551,6 @@ class JobConfig:
     adaround: AdaRoundConfig = field(default_factory=AdaRoundConfig)
     post_training: PostTrainingConfig = field(default_factory=PostTrainingConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -33,15 +34,18 @@ from qpipe.layers import (
     QGlobalAveragePooling1D,
     QGlobalAveragePooling2D,
     QMultiply,
+    QPReLU,
     QSubtract,
     QuantizedBatchNormalization,
 )
 from qpipe.layers.activations import activation_name, activation_of_layer, fused_bounds
 from qpipe.layers.batch_statistics import STATISTICS_ARGUMENTS
 from qpipe.layers.folded import FOLDED_CLASS, BatchnormFolding
+from qpipe.layers.linear import QuantizedLinear
 from qpipe.layers.passing import PASSING
 
 LINEAR_FIELDS = ("weight", "bias", "output", "buffer_bitwidth")
+PRELU_FIELDS = ("a_quantizer", "output")
 BATCHNORM_FIELDS = ("a_quantizer", "b_quantizer", "output", "buffer_bitwidth")
 
 
@@ -166,6 +170,20 @@ def _apply_merge(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan) 
     _describe(plan, layer, last, node)
 
 
+def _apply_prelu(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan) -> None:
+    x = rewrite.quantized(node.inputs[0])
+    quantizer = rewrite.quantizer_of(node.inputs[0])
+    fused, last = rewrite.fuse_activation(node)
+    signed = fused is None and quantizer.signed
+    output = rewrite.new_output(node.name, settings, signed=signed, edge=last.outputs[0])
+    slopes = weight_quantizer(replace(settings.a_quantizer, learned_step=False), node.name)
+    layer = QPReLU(slopes, quantizer, output, activation=fused, **node.operation.get_config())
+    layer.trainable = node.operation.trainable
+    rewrite.set(last.outputs[0], layer(x), output)
+    transfer(node.operation, layer)
+    _describe(plan, layer, last, node)
+
+
 def _apply_average_pooling(rewrite, node: Node, settings: LayerSettings, plan: LayerPlan) -> None:
     x = rewrite.quantized(node.inputs[0])
     quantizer = rewrite.quantizer_of(node.inputs[0])
@@ -211,6 +229,7 @@ QUANTIZED_CLASS: dict[type, Any] = {
 TREATMENTS: dict[type, LayerTreatment] = {
     **{kind: LayerTreatment(LINEAR_FIELDS, _apply_linear, fuses=True) for kind in QUANTIZED_CLASS},
     keras.layers.BatchNormalization: LayerTreatment(BATCHNORM_FIELDS, _apply_batchnorm, fuses=True),
+    keras.layers.PReLU: LayerTreatment(PRELU_FIELDS, _apply_prelu, fuses=True),
     **{kind: LayerTreatment(("output",), _apply_merge, fuses=True) for kind in MERGES},
     keras.layers.Concatenate: LayerTreatment((), apply_concatenation),
     **{kind: LayerTreatment((), _apply_average_pooling) for kind in AVERAGE_POOLING},
@@ -244,11 +263,12 @@ def _describe(plan: LayerPlan, layer, last: Node, node: Node) -> None:
     plan.fused = last.name if last is not node else None
     plan.output_bits = layer.output_quantizer.bitwidth
     plan.output_scale = layer.output_quantizer.scale_kind
-    weights = getattr(layer, "kernel_quantizer", None)
+    weights = getattr(layer, "kernel_quantizer", getattr(layer, "slope_quantizer", None))
     if weights is not None:
         plan.weight_bits = weights.bitwidth
         kind = "" if weights.kind == "uniform" else f"{weights.kind} "
         plan.weight_scale = kind + weights.scale_kind + ("/channel" if weights.per_channel else "")
+    if isinstance(layer, QuantizedLinear) and weights is not None:
         plan.buffer_bits = layer.buffer_bitwidth
         if getattr(layer, "use_bias", True) or layer.folded_weights()[1] is not None:
             plan.bias_bits = layer.bias_quantizer.mantissa_bitwidth

@@ -31,6 +31,7 @@ from qpipe.layers.pooling import (
     QGlobalAveragePooling1D,
     QGlobalAveragePooling2D,
 )
+from qpipe.layers.prelu import QPReLU
 from qpipe.layers.softmax import QSoftmax
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "QGlobalAveragePooling1D",
     "QGlobalAveragePooling2D",
     "QMultiply",
+    "QPReLU",
     "QSoftmax",
     "QSubtract",
     "Quantize",

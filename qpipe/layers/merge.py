@@ -8,6 +8,7 @@ import keras
 
 from qpipe.layers.activations import fused_bounds
 from qpipe.layers.linear import runs_on_integers
+from qpipe.numerics import rounded_sum, sum_factors
 from qpipe.quantizers.serialization import restore, serialize
 
 _Layer: Any = keras.layers.Layer if TYPE_CHECKING else object
@@ -48,7 +49,7 @@ class QuantizedMerge(_Layer):
 
 
 class _Sum(QuantizedMerge):
-    """Adds (q_i - z_i) * (s_i / s_y), with a sign for each input, in the order of the inputs; then rounds once."""
+    """Adds (q_i - z_i) * m_i, with a sign for each input, and rounds once; m_i is s_i / s_y in fixed point."""
 
     @property
     def signs(self) -> tuple[int, ...]:
@@ -57,9 +58,9 @@ class _Sum(QuantizedMerge):
 
     def merge_integers(self, inputs):
         step = self.output_quantizer.scale
-        factors = (sign * (q.scale / step) for sign, q in zip(self.signs, self.input_quantizers, strict=True))
-        total = sum(x * factor for x, factor in zip(inputs, factors, strict=True))
-        return self.output_quantizer.requantize(total, 1.0, self.bounds)
+        factors = sum_factors([q.scale / step for q in self.input_quantizers])
+        signed = [sign * factor for sign, factor in zip(self.signs, factors, strict=True)]
+        return self.output_quantizer.requantize(rounded_sum(inputs, signed), 1.0, self.bounds)
 
 
 @keras.saving.register_keras_serializable("qpipe")

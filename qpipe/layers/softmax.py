@@ -6,13 +6,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from qpipe.integer.operators.softmax import UNIT
 from qpipe.layers.linear import runs_on_integers
 from qpipe.numerics import round_half_even
 from qpipe.quantizers.output import UNBOUNDED
 from qpipe.quantizers.serialization import restore, serialize
-
-UNIT = 2.0**23
-"""The integer that stands for exp(0) in the table of exponentials."""
 
 
 @keras.saving.register_keras_serializable("qpipe")

@@ -45,6 +45,7 @@ def _weights(layer: QuantizedLinear) -> dict:
         "kernel": np.asarray(integers.kernel).astype(np.int64),
         "bias": None if integers.bias is None else np.asarray(integers.bias).astype(np.int64),
         "requantization": _output(layer, scale),
+        "kernel_scale": np.asarray(integers.scale, np.float32).reshape(-1),
     }
 
 

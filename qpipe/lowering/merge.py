@@ -12,9 +12,8 @@ from qpipe.lowering.requantization import requantization, rounding
 def lower_sum(layer: QAdd | QSubtract) -> Sum:
     """Returns the operator of an addition or subtraction."""
     step = layer.output_quantizer.format().scale
-    factors = [np.float32(quantizer.format().scale / step) for quantizer in layer.input_quantizers]
-    signs = [sign * factor for sign, factor in zip(layer.signs, factors, strict=True)]
-    return Sum(tuple(signs), rounding(layer.output_quantizer, layer.bounds))
+    ratios = tuple(np.float32(quantizer.format().scale / step) for quantizer in layer.input_quantizers)
+    return Sum(ratios, layer.signs, rounding(layer.output_quantizer, layer.bounds))
 
 
 def lower_product(layer: QMultiply) -> Product:

@@ -9,7 +9,7 @@ import keras
 
 from qpipe import layers
 from qpipe.layers.passing import IDENTITIES
-from qpipe.lowering import boundary, linear, lookup, merge, pooling, shape, softmax
+from qpipe.lowering import boundary, linear, lookup, merge, pooling, prelu, shape, softmax
 
 LOWERINGS: dict[type, Callable[[Any], Any]] = {
     layers.Quantize: boundary.lower_quantize,
@@ -32,6 +32,7 @@ LOWERINGS: dict[type, Callable[[Any], Any]] = {
     layers.QuantizedBatchNormalization: linear.lower_batch_normalization,
     layers.QActivation: lookup.lower_lookup,
     layers.QClamp: lookup.lower_clamp,
+    layers.QPReLU: prelu.lower_prelu,
     layers.QSoftmax: softmax.lower_softmax,
     layers.QAdd: merge.lower_sum,
     layers.QSubtract: merge.lower_sum,

@@ -7,6 +7,7 @@ from qpipe.numerics.quantized import QuantizedFormat, QuantizedTensor
 from qpipe.numerics.rounding import divide_half_away, round_half_even, shift_right_half_even
 from qpipe.numerics.saturation import Saturated, saturate, saturate_integers
 from qpipe.numerics.scales import affine_parameters, scale_for_maximum
+from qpipe.numerics.sums import rounded_sum, sum_factors
 from qpipe.numerics.widths import drop_bits, promote, remove_zero_point
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "remove_zero_point",
     "requantize",
     "round_half_even",
+    "rounded_sum",
     "saturate",
     "saturate_integers",
     "scale_for_maximum",
     "shift_right_half_even",
     "storage_offset",
+    "sum_factors",
 ]

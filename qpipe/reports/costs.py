@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import keras
 
 from qpipe.layers.linear import QuantizedLinear
+from qpipe.layers.prelu import QPReLU
 
 FLOAT_BITS = 32
 
@@ -28,6 +29,9 @@ class LayerCost:
 
 def layer_cost(layer: keras.layers.Layer) -> LayerCost:
     """Returns the cost of one layer for one sample; a layer in float counts 4 bytes for each parameter."""
+    if isinstance(layer, QPReLU):
+        slopes = math.prod(layer.alpha.shape)
+        return LayerCost(slopes, math.ceil(slopes * layer.slope_quantizer.bitwidth / 8), 0, 0)
     if not isinstance(layer, QuantizedLinear) or layer.kernel_quantizer is None:
         return _float_cost(layer) if _has_weights(layer) else LayerCost(0, 0, 0, 0)
     kernel, bias = layer.folded_weights()

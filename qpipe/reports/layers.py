@@ -36,6 +36,7 @@ class LayerRow:
         largest_lsb: the largest such difference.
         parameters: kernel and folded bias.
         multiply_accumulates: for one sample.
+        exports: for each exported format how the output's integers differ from the engine's: share and LSB.
         post_training: for each algorithm that ran what it did to the layer, as plain values.
     """
 
@@ -51,6 +52,7 @@ class LayerRow:
     largest_lsb: int | None = None
     parameters: int = 0
     multiply_accumulates: int = 0
+    exports: dict[str, dict[str, float]] = field(default_factory=dict)
     post_training: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -79,6 +81,11 @@ class LayerReport:
             "equalized_pairs": self.equalized_pairs,
             "notes": self.notes,
         }
+
+    @property
+    def multiply_accumulates(self) -> int:
+        """Of all layers, for one sample."""
+        return sum(row.multiply_accumulates for row in self.rows)
 
     @property
     def quantized(self) -> int:

@@ -70,21 +70,33 @@ def remarks(report: LayerReport) -> list[str]:
 
 
 def result_table(metrics: Mapping[str, float]) -> Table:
-    """Returns the closing table: how good each model is, how alike the quantized one is to the float one, sizes."""
+    """Returns the closing table: how good models and files are, how alike quantized and float model, sizes."""
     measures = [key for key in MEASURES if f"float/{key}" in metrics]
     compared = [key for key in LIKENESS if key in metrics]
-    sizes = {"float": "size/float_bytes", "quantized": "size/packed_weight_bytes"}
+    files = [name for name in FILES if any(f"{name}/{key}" in metrics for key in measures)]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("model")
     titles = [MEASURES[key][0] for key in measures] + [LIKENESS[key][0] for key in compared] + ["weights"]
     for title in titles:
         table.add_column(title, justify="right")
-    for name in ("float", "folded", "quantized"):
+    for name in ("float", "folded", "quantized", *files):
         cells = [MEASURES[key][1](metrics[f"{name}/{key}"]) for key in measures]
         cells += [LIKENESS[key][1](metrics[key]) if name == "quantized" else UNKNOWN for key in compared]
-        cells.append(_kilobytes(metrics[sizes[name]]) if name in sizes else UNKNOWN)
+        size = _kilobytes(metrics[SIZES[name]]) if name in SIZES else UNKNOWN
+        cells.append(f"{size} file" if name in FILES else size)
         table.add_row(name, *cells)
     return table
+
+
+FILES = ("litert", "onnx")
+"""Exported files that can be measured."""
+SIZES = {
+    "float": "size/float_bytes",
+    "quantized": "size/packed_weight_bytes",
+    "litert": "size/file_bytes",
+    "onnx": "size/onnx_file_bytes",
+}
+"""Metric with the size of each."""
 
 
 def _natural_width(titles: list[str], rows: list[dict[str, str]]) -> int:

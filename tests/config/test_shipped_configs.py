@@ -71,6 +71,7 @@ def test_rules_of_the_4_bit_experiment():
         ("quantizer", schema.QuantizerConfig),
         ("adaround", schema.AdaRoundConfig),
         ("post_training", schema.PostTrainingConfig),
+        ("export", schema.ExportConfig),
         ("tracking", schema.TrackingConfig),
         ("sweep", schema.SweepConfig),
     ],

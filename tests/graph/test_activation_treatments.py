@@ -182,7 +182,9 @@ def test_reasons_of_what_stays_in_float(layer, reason):
 
 
 def test_activations_on_real_values_stay_in_float():
-    plans, _ = plans_of(model_of(lambda x: layers.Activation("tanh", name="t")(layers.PReLU()(conv("c")(x)))))
+    plans, _ = plans_of(
+        model_of(lambda x: layers.Activation("tanh", name="t")(layers.UnitNormalization()(conv("c")(x))))
+    )
     assert plans["t"].reason == "its input is in float"
 
 

@@ -156,17 +156,17 @@ def test_the_models_outputs_are_dequantized(randomize):
 
 def test_an_island_in_float_has_boundaries_around(randomize):
     def build(x):
-        x = layers.PReLU(name="prelu")(conv("before")(x))
+        x = layers.UnitNormalization(name="unit")(conv("before")(x))
         return layers.Flatten()(conv("after")(x))
 
     model = randomize(model_of(build))
     plans, result = treatments(model)
-    assert plans["prelu"].treatment is Treatment.float
-    assert plans["prelu"].reason == "PReLU has no integer form yet"
+    assert plans["unit"].treatment is Treatment.float
+    assert plans["unit"].reason == "UnitNormalization has no integer form yet"
     names = [layer.name for layer in result.model.layers]
-    around = names[names.index("prelu") - 1 : names.index("prelu") + 2]
+    around = names[names.index("unit") - 1 : names.index("unit") + 2]
     kinds = [type(result.model.get_layer(name)) for name in around]
-    assert kinds == [Dequantize, layers.PReLU, Quantize]
+    assert kinds == [Dequantize, layers.UnitNormalization, Quantize]
     quantized, x = calibrated(model)
     assert_near(quantized(x), model(x))
 
@@ -184,7 +184,7 @@ def two_outputs(x):
 def float_layers_on_one_quantizer(x):
     x = conv()(x)
     y = layers.MaxPooling2D(1, name="max")(x)
-    return layers.Concatenate()([layers.PReLU()(x), layers.PReLU()(y)])
+    return layers.Concatenate()([layers.UnitNormalization()(x), layers.UnitNormalization()(y)])
 
 
 def operators(x):

@@ -85,7 +85,7 @@ def test_convolution(random, case, signed, scales):
     shape = (*window, inputs, 24)
     weights = random_weights(random, scales, shape, 24, inputs * np.prod(window), x, bounds)
     kernel, bias, scale, requantization = weights
-    operator = Convolution(kernel, bias, requantization, **given)
+    operator = Convolution(kernel, bias, requantization, kernel_scale=scale, **given)
     expected = operator(x, notes=Notes())
     constants = [weight_constant(kernel.transpose(3, 0, 1, 2), scale, 0), bias_constant(bias, x, scale)]
     options = convolution_options(operator) | dilation_options(operator)
@@ -113,7 +113,7 @@ def test_depthwise_convolution(random, case, signed, scales):
     channels = 16 * multiplier
     weights = random_weights(random, scales, (3, 3, 1, channels), channels, 9, x, bounds)
     kernel, bias, scale, requantization = weights
-    operator = Convolution(kernel, bias, requantization, **given, groups=16)
+    operator = Convolution(kernel, bias, requantization, kernel_scale=scale, **given, groups=16)
     expected = operator(x, notes=Notes())
     constants = [weight_constant(kernel.transpose(2, 0, 1, 3), scale, 3), bias_constant(bias, x, scale)]
     options = convolution_options(operator) | dilation_options(operator) | {"depthMultiplier": multiplier}
@@ -126,7 +126,7 @@ def test_depthwise_convolution(random, case, signed, scales):
 def test_batch_normalization_is_a_depthwise_convolution(random, scales):
     x = random_tensor(random, random_format(random, scales), (1, 40, 40, 16))
     kernel, bias, scale, requantization = random_weights(random, scales, (16,), 1, 1, x)
-    expected = Scale(kernel, np.repeat(bias, 16), requantization)(x, notes=Notes())
+    expected = Scale(kernel, np.repeat(bias, 16), requantization, kernel_scale=scale)(x, notes=Notes())
     constants = [
         weight_constant(kernel.reshape(1, 1, 1, 16), np.repeat(scale, 16), 3),
         bias_constant(np.repeat(bias, 16), x, np.repeat(scale, 16)),
@@ -155,7 +155,7 @@ def test_transposed_convolution(random, case, signed, scales):
     x = random_tensor(random, random_format(random, scales, signed=signed), (1, 17, 16, 12))
     positions = 12 * np.prod(window) / np.prod(given["strides"])
     kernel, bias, scale, requantization = random_weights(random, scales, (*window, 10, 12), 10, positions, x)
-    operator = TransposedConvolution(kernel, bias, requantization, dilation=(1, 1), **given)
+    operator = TransposedConvolution(kernel, bias, requantization, kernel_scale=scale, dilation=(1, 1), **given)
     expected = operator(x, notes=Notes())
     inputs = [
         integer_constant(expected.integers.shape),
@@ -180,7 +180,7 @@ def test_dense(random, sizes, per_channel, signed, scales):
         scale = scale[:1]
         multiplier = x.format.scale * scale[0] / requantization.output.scale
         requantization = Requantization(multiplier, requantization.output)
-    expected = Dense(kernel, bias, requantization)(x, notes=Notes())
+    expected = Dense(kernel, bias, requantization, kernel_scale=scale)(x, notes=Notes())
     constants = [weight_constant(kernel.T, scale, 0), bias_constant(bias, x, scale)]
     got = litert("FULLY_CONNECTED", [x, *constants], expected, version=4)
     assert got.delegated

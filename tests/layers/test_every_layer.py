@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from layer_cases import CASES, LayerCase
+from layer_cases import CASES, LayerCase, float_model, samples
 
 import qpipe
 from qpipe.config.schema import OutputQuantizerConfig, QuantizerConfig, ScaleKind, WeightQuantizerConfig
@@ -13,7 +13,6 @@ from qpipe.layers.inventory import output_quantizers
 from qpipe.lowering.verification import verify_engine
 from qpipe.training.freeze import follow_data, freeze
 
-SAMPLES = 24
 NEAR_DB = 20.0
 
 
@@ -29,35 +28,6 @@ def four_bits() -> QuantizerConfig:
     return QuantizerConfig(
         input=activations, output=activations, weight=WeightQuantizerConfig(bitwidth=4, per_channel=False)
     )
-
-
-def float_model(*cases: LayerCase) -> keras.Model:
-    """A model with an output for each case, all on the same input, and random weights."""
-    keras.utils.set_random_seed(5)
-    x = keras.Input(cases[0].shape)
-    model = keras.Model(x, [network(case, x) for case in cases])
-    rng = np.random.default_rng(3)
-    for weight in model.weights:
-        spread = (
-            rng.uniform(0.5, 1.5, size=weight.shape) if "variance" in weight.name else rng.normal(size=weight.shape)
-        )
-        if weight.dtype == "float32":
-            weight.assign(spread.astype("float32") * 0.5)
-    return model
-
-
-def network(case: LayerCase, x):
-    """The case's network on layers of its own, so that tests share none."""
-    build = case.build
-    if isinstance(build, keras.layers.Layer):
-        config = build.get_config()
-        config.pop("name")
-        build = type(build).from_config(config)
-    return build(x)
-
-
-def samples(case: LayerCase, seed: int = 0, spread: float = 1.0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(scale=spread, size=(SAMPLES, *case.shape)).astype("float32")
 
 
 def assert_exact(model: keras.Model, x: np.ndarray) -> None:

@@ -110,23 +110,23 @@ def test_what_a_killed_writer_left_is_removed_later(cache, model):
 
 
 HOLD_LOCK = """
-import sys, time
+import sys
 from qpipe.models import FloatModelCache
 with FloatModelCache(sys.argv[1]).lock("abc"):
     print("held", flush=True)
-    time.sleep(1.0)
+    sys.stdin.read()
 """
 
 
 def test_the_lock_makes_another_process_wait_and_say_so(cache, caplog):
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD_LOCK, str(cache.folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD_LOCK, str(cache.folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "held\n"
-        start = time.monotonic()
+        let_go = threading.Timer(0.5, other.stdin.close)
+        let_go.start()
         with caplog.at_level(logging.INFO, logger="qpipe"), cache.lock("abc"):
-            waited = time.monotonic() - start
-    assert waited > 0.5
+            assert let_go.finished.is_set()
     assert "waiting for it" in caplog.text
 
 

@@ -5,6 +5,7 @@ from qpipe.integer.operators.linear import Convolution, Dense, Scale, Transposed
 from qpipe.integer.operators.lookup import Lookup
 from qpipe.integer.operators.merge import Concatenation, Product, Sum
 from qpipe.integer.operators.pooling import AveragePooling, GlobalMean
+from qpipe.integer.operators.prelu import PReLU
 from qpipe.integer.operators.requantization import RealOutput, Requantization
 from qpipe.integer.operators.shape import (
     Clamp,
@@ -32,6 +33,7 @@ __all__ = [
     "Identity",
     "Lookup",
     "MaxPooling",
+    "PReLU",
     "Pad",
     "Product",
     "Quantize",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from itertools import product
 
@@ -28,11 +28,13 @@ class Linear:
         kernel: int64 weights.
         bias: (channels,) int64 on the accumulator's scale, or None.
         requantization: from the accumulator to the output, or to real values.
+        kernel_scale: float32 (1,) or (channels,), what the kernel's integers stand for; the arithmetic does not use it.
     """
 
     kernel: np.ndarray
     bias: np.ndarray | None
     requantization: Requantization | RealOutput
+    kernel_scale: np.ndarray = field(kw_only=True)
 
     def __call__(self, x: QuantizedTensor, *, notes: Notes) -> Value:
         """Returns the output for one batch."""

@@ -9,30 +9,29 @@ import numpy as np
 from qpipe.errors import QuantizationError
 from qpipe.integer.operator import Notes
 from qpipe.integer.operators.requantization import Requantization
-from qpipe.numerics import QuantizedTensor
+from qpipe.numerics import QuantizedTensor, rounded_sum, sum_factors
 
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """Sum or difference of tensors of different scales: rint(sum of (q_i - z_i) * (s_i / s_y)), one rounding.
+    """Sum or difference of tensors of different scales: floor(sum of (q_i - z_i) * m_i + 1/2), one rounding, ties up.
 
-    The sum is taken in float32, in the order of the inputs.
+    The factors m_i are s_i / s_y in fixed point, with 21 bits for the largest: LiteRT's default path (XNNPACK).
 
     Attributes:
-        factors: float32 s_i / s_y, negative for a tensor that is subtracted.
+        ratios: float32 s_i / s_y.
+        signs: 1, or -1 for a tensor that is subtracted.
         requantization: of the sum; its multiplier is not used.
     """
 
-    factors: tuple[np.float32, ...]
+    ratios: tuple[np.float32, ...]
+    signs: tuple[int, ...]
     requantization: Requantization
 
     def __call__(self, *inputs: QuantizedTensor, notes: Notes) -> QuantizedTensor:
         """Returns the quantized sum."""
-        terms = [x.centred.astype(np.float32) * factor for x, factor in zip(inputs, self.factors, strict=True)]
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
-        return self.requantization.round(total, notes)
+        factors = [sign * factor for sign, factor in zip(self.signs, sum_factors(list(self.ratios)), strict=True)]
+        return self.requantization.clip(rounded_sum([x.centred for x in inputs], factors), notes)
 
 
 @dataclass(frozen=True, eq=False)

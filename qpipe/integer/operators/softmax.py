@@ -10,6 +10,14 @@ from qpipe.integer.operator import Notes
 from qpipe.integer.operators.requantization import Requantization
 from qpipe.numerics import QuantizedTensor, round_half_even
 
+UNIT = 2.0**23
+"""The integer that stands for exp(0) in the table of exponentials."""
+
+
+def exponentials(scale: float, bitwidth: int) -> np.ndarray:
+    """Returns the table of a softmax over integers: T[d] = rint(2^23 * exp(-scale * d)), (2^bitwidth,) int64."""
+    return round_half_even(UNIT * np.exp(-np.arange(2**bitwidth, dtype=np.float64) * scale)).astype(np.int64)
+
 
 @dataclass(frozen=True, eq=False)
 class Softmax:

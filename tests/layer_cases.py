@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+import numpy as np
 from keras import layers as k
 
 from qpipe import layers as q
 
 LINE = (12, 3)
 IMAGE = (7, 6, 4)
+SAMPLES = 24
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,9 @@ ACTIVATIONS = [
         True,
     ),
     LayerCase("leaky_relu_layer", IMAGE, lambda x: k.LeakyReLU(0.2)(k.Conv2D(4, 1)(x)), True),
+    LayerCase("prelu", IMAGE, lambda x: k.PReLU(shared_axes=[1, 2])(k.Conv2D(4, 1)(x)), True),
+    LayerCase("prelu_of_each_value", IMAGE, lambda x: k.ReLU(6.0)(k.PReLU()(k.Conv2D(4, 1)(x))), True),
+    LayerCase("prelu_of_a_vector", (24,), lambda x: k.Dense(3)(k.PReLU()(k.Dense(7)(x))), True),
     LayerCase("hard_swish_of_operators", IMAGE, lambda x: _hard_swish(k.Conv2D(4, 1)(x)), True),
     LayerCase("rescaling_inside", IMAGE, lambda x: k.Rescaling(0.5, 0.1)(k.Conv2D(4, 1)(x)), True),
     LayerCase("softmax_inside", IMAGE, lambda x: k.Conv2D(3, 1)(k.Softmax()(k.Conv2D(4, 1)(x))), True),
@@ -180,3 +186,32 @@ CASES = [
     *ACTIVATIONS,
     *NORMALIZATIONS,
 ]
+
+
+def float_model(*cases: LayerCase) -> keras.Model:
+    """A model with an output for each case, all on the same input, and random weights."""
+    keras.utils.set_random_seed(5)
+    x = keras.Input(cases[0].shape)
+    model = keras.Model(x, [network(case, x) for case in cases])
+    rng = np.random.default_rng(3)
+    for weight in model.weights:
+        spread = (
+            rng.uniform(0.5, 1.5, size=weight.shape) if "variance" in weight.name else rng.normal(size=weight.shape)
+        )
+        if weight.dtype == "float32":
+            weight.assign(spread.astype("float32") * 0.5)
+    return model
+
+
+def network(case: LayerCase, x):
+    """The case's network on layers of its own, so that tests share none."""
+    build = case.build
+    if isinstance(build, keras.layers.Layer):
+        config = build.get_config()
+        config.pop("name")
+        build = type(build).from_config(config)
+    return build(x)
+
+
+def samples(case: LayerCase, seed: int = 0, spread: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(scale=spread, size=(SAMPLES, *case.shape)).astype("float32")
