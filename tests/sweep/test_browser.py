@@ -98,15 +98,11 @@ def test_run_list(browser, address, sweep):
     page = Page(browser, f"{address}/#/experiments/1/runs?workflowType=machine_learning")
     page.is_for_trained_models()
     page.shows("Run Name", "small sweep")
-    expand = [
-        button for button in page.all("[data-testid='expander-button'], [class*=expander]") if button.is_displayed()
-    ]
-    assert expand
-    expand[0].click()
+    browser.find_element(By.CSS_SELECTOR, "[col-id*='Run Name'] button").click()
     page.shows("5 matching runs")
-    page.until(lambda: len(page.all(f"a[href*='{children[0].info.run_id}']")) > 0, "a child")
-    shown = [page.all(f"a[href*='{child.info.run_id}']") for child in children]
-    assert all(shown)
+    for child in children:
+        page.until(lambda child=child: page.all(f"a[href$='{child.info.run_id}']"), child.info.run_name)
+        assert page.all(f"a[href$='{child.info.run_id}']")[0].text == child.info.run_name
     page.keep("mlflow-runs.png")
 
 
