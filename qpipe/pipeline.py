@@ -26,7 +26,8 @@ from qpipe.models import FloatModelCache, build_model
 from qpipe.post_training import PostTraining
 from qpipe.reports.costs import bit_operations, float_bytes, packed_weight_bytes
 from qpipe.reports.layers import LayerReport, layer_report
-from qpipe.reports.noise import measure_noise
+from qpipe.reports.noise import LayerNoise, measure_noise
+from qpipe.reports.plots import RunResults, TestPart, write_plots
 from qpipe.reports.tables import layer_table, remarks, result_table
 from qpipe.reports.terminal import Terminal
 from qpipe.sweep.membership import Membership
@@ -149,7 +150,10 @@ class _Job:
                 names = source.model.output_names
                 self.exporting.run(result.model, dataset, outputs["quantized"], verification, names)
             with stage("report", "layers"):
-                report = self._report(result, folding, dataset, verification)
+                noise = self._measure_noise(result.model, dataset)
+                report = self._report(result, folding, noise, verification)
+                if self.config.reports.plots:
+                    self._plot(report, noise, result.model, source.model, outputs, dataset)
             if checkpoint is not None:
                 checkpoint.discard()
             self.post_training.discard()
@@ -276,17 +280,48 @@ class _Job:
             logger.warning(verification.summary())
         return verification
 
-    def _report(
-        self, result: QuantizationResult, folding: FoldingPlan, dataset: Dataset, verification: Verification | None
-    ) -> LayerReport:
+    def _measure_noise(self, model: keras.Model, dataset: Dataset) -> dict[str, LayerNoise]:
         samples = dataset.calibration_inputs(min(REPORT_SAMPLES, len(dataset.train)), self.config.seed)
-        report = layer_report(result, folding, measure_noise(result.model, samples), verification)
+        return measure_noise(model, samples)
+
+    def _report(
+        self,
+        result: QuantizationResult,
+        folding: FoldingPlan,
+        noise: dict[str, LayerNoise],
+        verification: Verification | None,
+    ) -> LayerReport:
+        report = layer_report(result, folding, noise, verification)
         self.post_training.report.add_to(report)
         self.exporting.add_to(report)
         self.log.record({"size/multiply_accumulates": report.multiply_accumulates})
         self.log.json("layers.json", report.to_json())
         _show(self.terminal, report, measured=True)
         return report
+
+    def _plot(
+        self,
+        report: LayerReport,
+        noise: dict[str, LayerNoise],
+        model: keras.Model,
+        source: keras.Model,
+        outputs: Outputs,
+        dataset: Dataset,
+    ) -> None:
+        test = TestPart(
+            outputs["float"][0],
+            outputs["quantized"][0],
+            dataset.labels("test"),
+            dataset.task,
+            dataset.class_names,
+            gives_probabilities(source, 0),
+        )
+        freeze_step = self.log.metrics.get("train/qat/freeze_step")
+        per_epoch = dataset.steps_per_epoch(self.config.training.qat.batch_size)
+        freeze_epoch = None if freeze_step is None else freeze_step / per_epoch
+        results = RunResults(model, report, noise, test, self.log.histories, freeze_epoch)
+        for path in write_plots(results, self.log.directory / "plots"):
+            self.log.run.log_file(path, "plots")
 
     def _save(self, source: keras.Model, model: keras.Model, dataset: Dataset, outputs: Outputs) -> None:
         self.log.model("quantized", model)

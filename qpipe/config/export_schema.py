@@ -21,6 +21,13 @@ class ExportIo(Enum):
     float = "float"
 
 
+class OnnxOperators(Enum):
+    """Operators of convolutions, dense layers and batch normalizations in an ONNX file."""
+
+    qdq = "qdq"
+    qlinear = "qlinear"
+
+
 @dataclass(kw_only=True)
 class ExportConfig:
     """Files for devices, and what they have to compute."""
@@ -38,3 +45,6 @@ class ExportConfig:
     require_exact: bool = False
     """Whether a file that differs from the integer engine by more than is documented for its operators fails the job,
     after everything is stored."""
+    onnx_operators: OnnxOperators = OnnxOperators.qdq
+    """Linear layers in an ONNX file: `qdq` between DequantizeLinear and QuantizeLinear, which every runtime knows and
+    many fuse to integers; `qlinear` as QLinearConv, integers in ONNX Runtime with and without its optimizer."""

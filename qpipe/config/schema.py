@@ -47,6 +47,7 @@ from qpipe.config.quantizer_schema import WeightKind as WeightKind
 from qpipe.config.quantizer_schema import WeightQuantizerConfig as WeightQuantizerConfig
 from qpipe.config.quantizer_schema import WeightQuantizerRule as WeightQuantizerRule
 from qpipe.config.quantizer_schema import WeightRange as WeightRange
+from qpipe.config.reports_schema import ReportsConfig
 from qpipe.config.sweep_schema import SweepConfig
 from qpipe.config.training_schema import Distribution as Distribution
 from qpipe.config.training_schema import EarlyStopping as EarlyStopping
@@ -106,5 +107,6 @@ class JobConfig:
     post_training: PostTrainingConfig = field(default_factory=PostTrainingConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    reports: ReportsConfig = field(default_factory=ReportsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)

@@ -57,7 +57,13 @@ def _onnx(request: Request) -> ExportedFile:
     require_onnx_runtime()
     from qpipe.export.onnx.export import write_onnx
 
-    return write_onnx(request.network, request.path, io=request.config.io, description=request.description)
+    return write_onnx(
+        request.network,
+        request.path,
+        io=request.config.io,
+        operators=request.config.onnx_operators,
+        description=request.description,
+    )
 
 
 @dataclass(frozen=True)

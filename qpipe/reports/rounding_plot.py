@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from qpipe.algorithms.adaround.optimize import Course
-from qpipe.storage import whole_file
+from qpipe.reports.figure import new_figure, save_figure, short
 
 
 def plot_histogram(course: Course, layer: str, path: Path) -> None:
@@ -21,17 +21,12 @@ def plot_histogram(course: Course, layer: str, path: Path) -> None:
     Raises:
         StorageError: the file can't be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     counts = np.array(course.histograms, float).T
     share = counts / np.maximum(counts.sum(axis=0), 1.0)
-    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.0, 4.0)
     axes = figure.add_subplot()
     ends = [0, *course.iterations]
     image = axes.pcolormesh(ends, np.linspace(0.0, 1.0, len(counts) + 1), np.log10(share + 1e-4), cmap="viridis")
-    axes.set(xlabel="iteration", ylabel="h", title=f"roundings of {layer}")
+    axes.set(xlabel="iteration", ylabel="h", title=f"roundings of {short(layer)}")
     figure.colorbar(image, label="share of the weights, log10")
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, path)

@@ -31,6 +31,7 @@ class JobLog:
         self.run = run
         self.directory = directory
         self.metrics: dict[str, float] = {}
+        self.histories: dict[str, Mapping[str, list[float]]] = {}
 
     def configuration(self, config: JobConfig) -> None:
         """Stores the resolved configuration as `config.yaml`."""
@@ -59,6 +60,7 @@ class JobLog:
 
     def history(self, stage: str, history: Mapping[str, list[float]]) -> None:
         """Records the metrics of a training's epochs as `train/<stage>/...` and `val/<stage>/...`."""
+        self.histories[stage] = history
         for epoch in range(max((len(values) for values in history.values()), default=0)):
             metrics = {_epoch_key(stage, name): values[epoch] for name, values in history.items()}
             self.metrics.update(metrics)

@@ -24,20 +24,24 @@ from qpipe.export.verification import compare  # noqa: E402
 from qpipe.sample_batches import arrays_of  # noqa: E402
 
 
-def compared(model: keras.Model, x: Any, folder: Path, ends: tuple[str, ...] = ("int8", "float")) -> dict:
+def compared(
+    model: keras.Model, x: Any, folder: Path, ends: tuple[str, ...] = ("int8", "float"), operators: str = "qdq"
+) -> dict[tuple[str, bool], FileComparison]:
     """Returns the comparison for each kind of ends, with and without the runtime's optimizer."""
     network, found = network_of(model), {}
     for io, optimize in itertools.product(ends, (True, False)):
         path = folder / f"{io}.onnx"
         if optimize:
-            qpipe.export_onnx(model, path, io=io)
+            qpipe.export_onnx(model, path, io=io, operators=operators)
         found[io, optimize] = compare(network, OnnxRunner(network, path, optimize=optimize), [arrays_of(model, x)])
     return found
 
 
-def assert_exact(model: keras.Model, x: Any, folder: Path, ends: tuple[str, ...] = ("int8", "float")) -> None:
+def assert_exact(
+    model: keras.Model, x: Any, folder: Path, ends: tuple[str, ...] = ("int8", "float"), operators: str = "qdq"
+) -> None:
     """Every tensor of the file, the runtime's optimizer on and off, holds the integers of the engine."""
-    for (io, optimize), comparison in compared(model, x, folder, ends).items():
+    for (io, optimize), comparison in compared(model, x, folder, ends, operators).items():
         what = f"io={io}, optimize={optimize}: {comparison.summary()}"
         assert comparison.tensors, what
         assert comparison.first_difference is None, what

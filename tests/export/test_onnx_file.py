@@ -148,6 +148,14 @@ def test_the_runtime_fuses_convolutions_to_integers(x, tmp_path):
     assert "Conv" not in fused
 
 
+def test_integer_operators_on_request(x, tmp_path):
+    model = quantized(small_network(), x)
+    path = qpipe.export_onnx(model, tmp_path / "model.onnx", operators="qlinear").path
+    assert operators_of(path).count("QLinearConv") == 2
+    assert not {"Conv", "Gemm", "DequantizeLinear", "QuantizeLinear"} & set(operators_of(path))
+    assert_exact(model, x, tmp_path, operators="qlinear")
+
+
 def test_sixteen_bit_dense_layers_are_not_quantized_on_the_fly(tmp_path):
     """With an 8-bit kernel, ONNX Runtime would round the activations of the dense layer to 8 bits."""
     keras.utils.set_random_seed(2)
@@ -222,7 +230,7 @@ def test_branches_shared_inputs_and_several_outputs(x, tmp_path):
     model = quantized(keras.Model({"first": first, "second": second}, outputs), {"first": x, "second": x[::-1]})
     assert_exact(model, {"first": x, "second": x[::-1] * 2}, tmp_path)
     names = {output.name for output in read(tmp_path / "int8.onnx").graph.output}
-    assert names == set(model.output_names)
+    assert names == set(outputs)
 
 
 def test_verify_takes_onnx_files(x, tmp_path):
@@ -282,6 +290,7 @@ def test_a_layer_in_float_is_refused(x, tmp_path):
     ("arguments", "what"),
     [
         ({"path": "model.tflite"}, r"needs the ending '\.onnx'"),
+        ({"path": "model.onnx", "operators": "qdqq"}, r"operators='qdqq' is not known.*qdq"),
         ({"path": "model.onnx", "io": "flaot"}, r"io='flaot' is not known.*float"),
     ],
 )

@@ -99,18 +99,33 @@ class Call:
 
         There is no Clip of 16-bit integers in the runtime: the real values are clipped to what the ends stand for.
         """
-        dtype, clamp = dtype_of(self.format), self.stored_clamp(requantization)
         parameters = self.writer.parameters(self.format)
-        if clamp == type_range(dtype):
-            self.result("QuantizeLinear", [real, *parameters], first=first)
-        elif dtype == "int8":
-            quantized = self.node("QuantizeLinear", [real, *parameters])
-            self.result("Clip", [quantized, *self._bounds(clamp, dtype)], first=first)
-        else:
+        if dtype_of(self.format) == "int8":
+            self.produce("QuantizeLinear", [real, *parameters], requantization, first=first)
+            return
+        clamp = self.stored_clamp(requantization)
+        if clamp != type_range("int16"):
             zero_point = self.format.zero_point - self.format.storage_offset
             ends = [np.float32(end - zero_point) * self.format.scale for end in clamp]
-            clipped = self.node("Clip", [real, *(self.writer.constant(end, "float32") for end in ends)])
-            self.result("QuantizeLinear", [clipped, *parameters], first=first)
+            real = self.node("Clip", [real, *(self.writer.constant(end, "float32", "bound") for end in ends)])
+        self.result("QuantizeLinear", [real, *parameters], first=first)
+
+    def produce(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        requantization: Requantization,
+        *,
+        first: bool = False,
+        **attributes: Any,
+    ) -> None:
+        """Adds the node that makes 8-bit integers, and a Clip where the type holds more of them than the result."""
+        clamp = self.stored_clamp(requantization)
+        if clamp == type_range("int8"):
+            self.result(operator, inputs, first=first, **attributes)
+        else:
+            made = self.node(operator, inputs, **attributes)
+            self.result("Clip", [made, *self._bounds(clamp, "int8")], first=first)
 
     def finish(self, rounded: str, requantization: Requantization, *, first: bool = False) -> None:
         """Makes whole float32 numbers, relative to the zero point, the result."""

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from qpipe.config.export_schema import OnnxOperators
 from qpipe.export.network import Network, Tensor
 from qpipe.export.onnx.storage import dtype_of
 from qpipe.numerics import QuantizedFormat
@@ -35,14 +36,16 @@ class GraphWriter:
 
     Args:
         network: what is written.
+        operators: those of linear layers.
 
     Attributes:
         nodes: those added so far.
         constants: likewise.
     """
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, operators: OnnxOperators):
         self.network = network
+        self.operators = operators
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._constant_names: dict[tuple, str] = {}

@@ -10,14 +10,15 @@ import onnx
 from onnx import helper
 
 from qpipe import __version__
-from qpipe.config.export_schema import ExportIo
+from qpipe.config.export_schema import ExportIo, OnnxOperators
 from qpipe.export.network import Network
 from qpipe.export.onnx import boundary, elementwise, linear, merge, pooling, shape
 from qpipe.export.onnx.call import Call
 from qpipe.export.onnx.graph import GraphWriter
 from qpipe.export.onnx.metadata import metadata_of
 from qpipe.export.refusals import Refusal, Refusals
-from qpipe.integer import Step, operators
+from qpipe.integer import Step
+from qpipe.integer import operators as engine
 from qpipe.lowering.boundary import InFloat
 
 OPSET = 21
@@ -27,28 +28,28 @@ IR_VERSION = 10
 """Of the file format that belongs to the operator set."""
 
 WRITERS: dict[type, Callable[[Any, Call], None]] = {
-    operators.AveragePooling: pooling.write_average_pooling,
-    operators.Clamp: shape.write_clamp,
-    operators.Concatenation: merge.write_concatenation,
-    operators.Convolution: linear.write_convolution,
-    operators.Crop: shape.write_cropping,
-    operators.Dense: linear.write_dense,
-    operators.GlobalMaxPooling: pooling.write_global_max_pooling,
-    operators.GlobalMean: pooling.write_global_mean,
-    operators.Identity: shape.write_identity,
-    operators.Lookup: elementwise.write_table,
-    operators.MaxPooling: pooling.write_max_pooling,
-    operators.PReLU: elementwise.write_prelu,
-    operators.Pad: shape.write_padding,
-    operators.Product: merge.write_product,
-    operators.Repeat: shape.write_repetition,
-    operators.Requantize: elementwise.write_table,
-    operators.Reshape: shape.write_reshape,
-    operators.Scale: linear.write_scale,
-    operators.Softmax: elementwise.write_softmax,
-    operators.Sum: merge.write_sum,
-    operators.Transpose: shape.write_transpose,
-    operators.TransposedConvolution: linear.write_transposed_convolution,
+    engine.AveragePooling: pooling.write_average_pooling,
+    engine.Clamp: shape.write_clamp,
+    engine.Concatenation: merge.write_concatenation,
+    engine.Convolution: linear.write_convolution,
+    engine.Crop: shape.write_cropping,
+    engine.Dense: linear.write_dense,
+    engine.GlobalMaxPooling: pooling.write_global_max_pooling,
+    engine.GlobalMean: pooling.write_global_mean,
+    engine.Identity: shape.write_identity,
+    engine.Lookup: elementwise.write_table,
+    engine.MaxPooling: pooling.write_max_pooling,
+    engine.PReLU: elementwise.write_prelu,
+    engine.Pad: shape.write_padding,
+    engine.Product: merge.write_product,
+    engine.Repeat: shape.write_repetition,
+    engine.Requantize: elementwise.write_table,
+    engine.Reshape: shape.write_reshape,
+    engine.Scale: linear.write_scale,
+    engine.Softmax: elementwise.write_softmax,
+    engine.Sum: merge.write_sum,
+    engine.Transpose: shape.write_transpose,
+    engine.TransposedConvolution: linear.write_transposed_convolution,
 }
 """For every operator of the engine what writes it; `Quantize` and `Dequantize` are the ends of the file."""
 
@@ -68,18 +69,25 @@ class WrittenGraph:
     notes: tuple[str, ...]
 
 
-def write_network(network: Network, *, io: ExportIo, description: Mapping[str, Any] | None = None) -> WrittenGraph:
+def write_network(
+    network: Network,
+    *,
+    io: ExportIo,
+    operators: OnnxOperators = OnnxOperators.qdq,
+    description: Mapping[str, Any] | None = None,
+) -> WrittenGraph:
     """Writes a network as an ONNX file.
 
     Args:
         network: as `network_of` gives it.
         io: whether inputs and outputs are integers or real values.
+        operators: those of linear layers.
         description: what goes into the metadata beside names and formats.
 
     Raises:
         ExportError: what the format can't express, one sentence for each layer.
     """
-    writer, refusals = GraphWriter(network), Refusals()
+    writer, refusals = GraphWriter(network, operators), Refusals()
     inputs = boundary.Inputs(writer, io)
     for step in network.program.steps:
         with refusals.of_layer(step.layer):
@@ -97,8 +105,8 @@ def write_network(network: Network, *, io: ExportIo, description: Mapping[str, A
     )
     helper.set_model_props(model, metadata_of(network, inputs, io, description or {}))
     onnx.checker.check_model(model)
-    operators_used = tuple(sorted({node.op_type for node in writer.nodes}))
-    return WrittenGraph(model.SerializeToString(deterministic=True), operators_used, _notes(network, inputs))
+    used = tuple(sorted({node.op_type for node in writer.nodes}))
+    return WrittenGraph(model.SerializeToString(deterministic=True), used, _notes(network, inputs))
 
 
 def _notes(network: Network, inputs: boundary.Inputs) -> tuple[str, ...]:
@@ -117,10 +125,10 @@ def _write_step(step: Step, writer: GraphWriter, inputs: boundary.Inputs) -> Non
     operator = step.operator
     if isinstance(operator, InFloat):
         raise Refusal("it stays in float, and a file has integers only")
-    if isinstance(operator, operators.Quantize):
+    if isinstance(operator, engine.Quantize):
         inputs.write_quantize(operator, Call(writer, step))
-    elif not isinstance(operator, operators.Dequantize):
-        if isinstance(getattr(operator, "requantization", None), operators.RealOutput):
+    elif not isinstance(operator, engine.Dequantize):
+        if isinstance(getattr(operator, "requantization", None), engine.RealOutput):
             raise Refusal("it has no output quantizer, its results are real values")
         WRITERS[type(operator)](operator, Call(writer, step))
 
