@@ -1,5 +1,6 @@
 """Every shipped experiment runs with `debug=fast`; files that only the user has are replaced by small ones."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,14 @@ def test_experiment_runs(experiment, runs, tmp_path):
     assert 0.0 <= result.metrics["agreement"] <= 1.0
     assert result.report.quantized >= 4
     assert all(row.plan.reason for row in result.report.rows if row.plan.treatment.name == "float")
+    if importlib.util.find_spec("ai_edge_litert"):
+        assert_exported(result.metrics, exact="4bit" not in experiment)
+
+
+def assert_exported(metrics: dict[str, float], *, exact: bool) -> None:
+    """Asserts that the LiteRT file decides as the Keras model does, with 8-bit kernels to the last integer."""
+    assert metrics["size/file_bytes"] > metrics["size/packed_weight_bytes"]
+    if exact:
+        assert metrics["litert/mismatch_rate"] <= 1e-4
+        assert metrics["litert/layer_mismatch_rate"] <= 1e-4
+        assert metrics["litert/agreement"] >= 0.9  # an untrained model gives ties of shares in steps of 1/256

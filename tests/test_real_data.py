@@ -29,3 +29,5 @@ def test_resnet8_keeps_its_accuracy_in_8_bits(data, tmp_path):
     assert result.metrics["folded/accuracy"] == pytest.approx(0.881, abs=0.001)
     assert abs(result.metrics["quantized/accuracy"] - 0.881) <= 0.006
     assert result.metrics["agreement"] >= 0.97
+    assert result.metrics["litert/agreement"] == 1.0
+    assert result.metrics["litert/mismatch_rate"] == result.metrics["litert/layer_mismatch_rate"] == 0.0

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from qpipe.export.litert.file import FileTensor, GraphFile
-from qpipe.export.litert.options import NO_ACTIVATION, RELU, RELU6
+from qpipe.export.litert.options import INT4_VERSIONS, NO_ACTIVATION, RELU, RELU6
 from qpipe.export.litert.storage import Stored, dtype_of, stored
 from qpipe.export.network import Network
 from qpipe.integer import Step
@@ -186,7 +186,6 @@ class Call:
         requantization: Requantization | None = None,
         fuses: bool = False,
         shape: Shape | None = None,
-        version: int | None = None,
     ) -> None:
         """Adds the operator that makes the result, and what clamps it to the integers of the network.
 
@@ -197,7 +196,6 @@ class Call:
             requantization: says how results are clamped; None where the operator chooses among integers of its inputs.
             fuses: whether the operator has a fused activation.
             shape: of one sample, where the operator makes another one than the network's.
-            version: of the operator.
         """
         how, shape = self.output, self.shape if shape is None else shape
         clamp = how.integers if requantization is None else self._stored_clamp(requantization)
@@ -207,6 +205,8 @@ class Call:
         ends = activation_range(how, activation)
         clamped = clamp.lowest > ends.lowest or clamp.highest < ends.highest
         result = self.writer.new_tensor(f"{self.name}/unclamped" if clamped else self.name, how, shape)
+        types = [self.writer.file.tensors[index].dtype for index in inputs]
+        version = INT4_VERSIONS[operator] if "int4" in types else None
         self.writer.file.add_operator(operator, inputs, [result], options, version)
         self.clamp(result, clamp, ends, shape)
 

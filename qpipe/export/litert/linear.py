@@ -15,7 +15,6 @@ from qpipe.export.refusals import Refusal
 from qpipe.integer.operators import Convolution, Dense, Requantization, Scale, TransposedConvolution
 from qpipe.integer.operators.linear import Linear
 
-INT4_DEPTHWISE_VERSION = 6
 BIAS_TYPES = {"int8": np.int32, "int16": np.int64}
 """Types of biases for activations of each type; the runtime's convolutions do not work without a bias."""
 
@@ -40,7 +39,6 @@ def write_scale(operator: Scale, call: Call) -> None:
         requantization=weights.requantization,
         fuses=True,
         shape=shape,
-        version=INT4_DEPTHWISE_VERSION if weights.dtype == "int4" else None,
     )
 
 
@@ -69,7 +67,6 @@ def write_convolution(operator: Convolution, call: Call) -> None:
         requantization=weights.requantization,
         fuses=True,
         shape=_as_image(call.shape),
-        version=INT4_DEPTHWISE_VERSION if depthwise and weights.dtype == "int4" else None,
     )
 
 
@@ -155,11 +152,12 @@ def _weights(
     if not isinstance(requantization, Requantization):
         raise Refusal("it has no output quantizer, its results are real values")
     dtype = weight_type(kernel, types or call.writer.weight_types)
-    scale = np.broadcast_to(operator.kernel_scale, kernel.shape[channel_axis])
+    one_scale = kernel.ndim == 2 and operator.kernel_scale.size == 1
+    scale = operator.kernel_scale if one_scale else np.broadcast_to(operator.kernel_scale, kernel.shape[channel_axis])
     data = np.ascontiguousarray(kernel, np.int8)
     tensor = FileTensor(kernel.shape, dtype, scale, channel_axis=channel_axis, data=data)
     require_room(operator, call, requantization.buffer_bitwidth)
-    wide = np.zeros(len(scale), np.int64) if operator.bias is None else operator.bias
+    wide = np.zeros(kernel.shape[channel_axis], np.int64) if operator.bias is None else operator.bias
     narrow = wide.astype(BIAS_TYPES[call.dtype])
     bias = FileTensor.constant(narrow, call.input_format().scale * scale)
     if (narrow != wide).any():

@@ -65,6 +65,9 @@ VERSIONS = {
 }
 """Versions of the operators with int8 tensors; 1 for those that are not listed."""
 
+INT4_VERSIONS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 10}
+"""Versions with int4 weights. A depthwise convolution should have 7, which the runtime does not take."""
+
 NO_ACTIVATION, RELU, RELU6 = 0, 1, 3
 """Values of `fusedActivationFunction`."""
 PADDINGS = {"same": 0, "valid": 1}
