@@ -2,7 +2,7 @@
 
     python docs/generate_configuration.py
 
-Names, types and defaults come from the dataclasses in `qpipe/config/schema.py`, meanings from the docstrings
+Names, types and defaults come from the dataclasses of `qpipe/config/schema.py`, meanings from the docstrings
 under their fields, options from the files in `conf/`.
 """
 
@@ -33,7 +33,7 @@ Row = tuple[str, str, str, str]
 """Key, type, default and meaning."""
 INTRODUCTION = """# Configuration
 
-Made from the schema by `docs/generate_configuration.py`: change `qpipe/config/schema.py`, then run it again.
+Made from the schema by `docs/generate_configuration.py`: change the schema in `qpipe/config/`, then run it again.
 
 Every key below can be set on the command line (`training.qat.epochs=4`), in an experiment, or in a file of a group.
 A key that is not here is refused, with the nearest one that is. The defaults are the schema's; the options of a

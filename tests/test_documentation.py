@@ -8,11 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 
 import qpipe
 from qpipe.arguments import parse_arguments
-from qpipe.config.composition import composed, to_job_config
+from qpipe.config.composition import VERSION_BASE, composed, to_job_config
+from qpipe.config.location import conf_directory
+from qpipe.config.registry import register_schema
 from qpipe.config.schema import CallableData, NpzData
+from qpipe.config.suggestions import EXTRAS
 from qpipe.config.validation import validate
 from qpipe.data import check_data_source, load_dataset
 from qpipe.errors import ConfigError
@@ -72,6 +78,9 @@ def jobs(options) -> list[list[str]]:
 @pytest.mark.parametrize("arguments", [arguments for arguments in commands() if "--config-dir" not in arguments])
 def test_command_composes(arguments):
     options = parse_arguments(shlex.split(arguments))
+    for (group, option), extra in EXTRAS.items():
+        if f"{group}={option}" in options.overrides and not has_option(group, option):
+            pytest.skip(f"the extra '{extra}' is not installed")
     for overrides in jobs(options):
         answered = [block for block in all_blocks("") if f"$ python -m qpipe {arguments}\nerror: " in block]
         if answered:
@@ -81,6 +90,14 @@ def test_command_composes(arguments):
         else:
             with composed(overrides) as tree:
                 assert validate(to_job_config(tree)) == []
+
+
+def has_option(group: str, option: str) -> bool:
+    Plugins.instance()
+    register_schema()
+    with initialize_config_dir(str(conf_directory()), version_base=VERSION_BASE):
+        loader = GlobalHydra.instance().config_loader()
+        return option in loader.get_group_options(group)
 
 
 def test_commands_are_found():

@@ -20,6 +20,8 @@ from qpipe.tracking.location import MODEL_TRAINING
 
 NOTE = "mlflow.note.content"
 """Tag that the MLflow UI shows as the run's description."""
+ON_FRONT = "on_front/"
+"""Prefix of the columns that say whether a job is on the Pareto front against a cost."""
 
 
 def keep_report(parent: Parent, outcome: Outcome) -> None:
@@ -47,7 +49,7 @@ def table_rows(outcome: Outcome) -> list[dict[str, Any]]:
     rows = []
     for attempt in outcome.attempts:
         measured = {metric: _known(value_of(attempt, metric)) for metric in metrics}
-        on_front = {f"on_front/{cost}": attempt.run_id in fronts[cost] for cost in COSTS}
+        on_front = {f"{ON_FRONT}{cost}": attempt.run_id in fronts[cost] for cost in COSTS}
         rows.append(
             {
                 "job": attempt.number,
@@ -98,15 +100,16 @@ def description(outcome: Outcome, rows: list[dict[str, Any]], page: str) -> str:
         first = outcome.objectives[0].metric
         lines += ["", f"Best by `{first}`: **{label(best.swept)}**, {value_of(best, first):.4f}"]
     if rows:
-        titles = [title for title in dict.fromkeys(key for row in rows for key in row) if title != "run_id"]
+        titles = [title for title in _titles(rows) if title != "run_id" and not title.startswith(ON_FRONT)]
         lines += ["", f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
-        lines += [f"| {' | '.join(_cell(row.get(title)) for title in titles)} |" for row in rows]
+        lines += [f"| {' | '.join(_cell(row, title) for title in titles)} |" for row in rows]
+        lines += ["", "● is on the Pareto front: no other job is as good and cheaper, or as cheap and better."]
     return "\n".join(lines)
 
 
 def rows_as_csv(rows: list[dict[str, Any]]) -> str:
     """Returns the rows as CSV with a line of titles."""
-    titles = list(dict.fromkeys(key for row in rows for key in row))
+    titles = _titles(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, titles, lineterminator="\n")
     writer.writeheader()
@@ -118,9 +121,13 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "●" if value else ""
+def _titles(rows: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def _cell(row: dict[str, Any], title: str) -> str:
+    value = row.get(title)
     if isinstance(value, float):
-        return f"{value:,.0f}" if value == int(value) and abs(value) > 1 else f"{value:.4f}"
+        shown = f"{value:,.0f}" if value == int(value) and abs(value) > 1 else f"{value:.4f}"
+        return f"{shown} ●" if row.get(f"{ON_FRONT}{title}") else shown
     return "" if value is None else " ".join(str(value).replace("|", "\\|").split())

@@ -46,6 +46,8 @@ def test_stored_tables():
     text = description(stands, rows, compare_page("1", ["a", "b"]))
     assert "#/compare-runs?runs=%5B%22a%22%2C%20%22b%22%5D&experiments=%5B%221%22%5D&" in text
     assert r"there is no file [a] \| b" in text
+    assert "| 1 | 7 | FINISHED | 0.9200 | 900 ● | 7,000,000 ● |" in text
+    assert "| 2 | 6 | FINISHED | 0.5500 | 300 ● | 8,000,000 |" in text
 
 
 @pytest.mark.parametrize("spread", [1.0, 100.0])
