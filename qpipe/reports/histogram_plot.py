@@ -56,7 +56,7 @@ def histogram_figure(rows: Sequence[LayerRow], model: keras.Model, noise: Mappin
             left.set_title(short(name), fontsize=9)
         _output(right, noise[name], quantizers[name].format())
         right.set_title(f"output, {row.plan.output_bits} bits, {row.sqnr_db:.1f} dB", fontsize=9)
-    figure.suptitle(f"the {len(worst)} layer(s) with the most quantization noise", fontsize=11)
+    figure.suptitle("layers with the most quantization noise, the worst first", fontsize=11)
     return figure
 
 

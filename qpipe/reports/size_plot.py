@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 IN_FLOAT = "float32"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW)
 KIB = 1024
-SMALL = 0.1
 FLOAT_BYTES = 4
 
 
@@ -74,7 +73,7 @@ def size_figure(rows: Sequence[LayerRow], model: keras.Model) -> Figure | None:
 def _amount(size: float, unit: str) -> str:
     if unit == "bytes":
         return f"{size:,.0f}"
-    return f"{size:,.1f}" if size >= SMALL else f"{size:.2g}"
+    return f"{size:,.1f}" if size >= 1 else f"{size:.2f}"
 
 
 def _colours(widths: Sequence[str]) -> dict[str, str]:
