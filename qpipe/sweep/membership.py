@@ -56,7 +56,7 @@ def membership(
     values = {f"{SWEPT}/{key}": value for key, value in swept.items()}
     tags = {PARENT: parent_id, JOB: job, NUMBER: str(number), IDENTITY: identity}
     parameters = {f"{SWEPT}/{key}": swept[key] for key in groups if key in swept}
-    return Membership(name=f"{name} {label(swept)}", tags=tags | values, parameters=parameters)
+    return Membership(name=f"{label(swept)} · {name}", tags=tags | values, parameters=parameters)
 
 
 def label(swept: dict[str, str]) -> str:

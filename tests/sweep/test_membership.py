@@ -36,7 +36,7 @@ def test_place_of_a_job():
         groups=["experiment"],
         identity="abc",
     )
-    assert member.name == "net bitwidth=4 experiment=a"
+    assert member.name == "bitwidth=4 experiment=a · net"
     assert member.parameters == {"swept/experiment": "a"}
     assert member.tags == {
         "mlflow.parentRunId": "parent",

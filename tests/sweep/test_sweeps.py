@@ -79,7 +79,7 @@ def test_what_the_sweep_leaves_behind(small_sweep):
     for child in children:
         bits = child.data.tags["swept/weight.bitwidth"], child.data.tags["swept/output.bitwidth"]
         assert (child.data.params["quantizer.weight.bitwidth"], child.data.params["quantizer.output.bitwidth"]) == bits
-        assert child.info.run_name == f"small weight.bitwidth={bits[0]} output.bitwidth={bits[1]}"
+        assert child.info.run_name == f"weight.bitwidth={bits[0]} output.bitwidth={bits[1]} · small"
     client = small_sweep.client
     assert {entry.path for entry in client.list_artifacts(parent.info.run_id, "sweep")} == {
         "sweep/jobs.csv",
