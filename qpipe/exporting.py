@@ -96,7 +96,11 @@ class Exporting:
                 self._failed(str(error))
                 continue
             self._written(name, exported)
-            self._compare(name, exported, network, dataset)
+            try:
+                self._compare(name, exported, network, dataset)
+            except ExportError as error:
+                self._failed(str(error))
+                continue
             self._measure(name, model, dataset, dict(zip(output_names, quantized, strict=True)))
 
     def rehearse(self, model: keras.Model) -> None:

@@ -94,3 +94,14 @@ def test_a_file_of_another_model(model, tmp_path):
     qpipe.export_litert(other, tmp_path / "model.tflite")
     with pytest.raises(ExportError, match=r"has the inputs \['image'\] and the outputs \['other'\]; the model has"):
         qpipe.verify(model, tmp_path / "model.tflite", samples())
+
+
+def test_a_file_that_the_runtime_can_not_compute(model, path, monkeypatch):
+    from qpipe.export.litert.run import LoadedFile
+
+    def failing(self, arrays):
+        raise RuntimeError("no kernel\nNode number 3")
+
+    monkeypatch.setattr(LoadedFile, "run", failing)
+    with pytest.raises(ExportError, match=r"model.tflite: LiteRT can't run it: no kernel$"):
+        qpipe.verify(model, path, samples())

@@ -159,3 +159,37 @@ def test_an_input_with_two_quantizers_is_exported_with_real_values_only(tmp_path
         qpipe.export_litert(model, tmp_path / "model.tflite")
     qpipe.export_litert(model, tmp_path / "model.tflite", io="float")
     assert qpipe.verify(model, tmp_path / "model.tflite", samples()).first_difference is None
+
+
+def ranged(model: keras.Model, layer: str, low: float, high: float) -> keras.Model:
+    """Gives a layer's output another range."""
+    model.get_layer(layer).output_quantizer.set_range(low, high)
+    return model
+
+
+@pytest.mark.parametrize("layer", ["conv", "sum", "product"])
+def test_factors_that_xnnpack_does_not_compute(layer, tmp_path):
+    """From 256 on LiteRT does not load a convolution, and gives sums and products that are 255 steps off."""
+
+    def build(x):
+        y = k.Conv2D(4, 1, name="conv")(x)
+        return [k.Add(name="sum")([y, x]), k.Multiply(name="product")([y, x])]
+
+    model = ranged(quantized(build), layer, -1e-4, 1e-4)
+    with pytest.raises(ExportError, match=rf"layer '{layer}': it multiplies integers by \d+"):
+        qpipe.export_litert(model, tmp_path / "model.tflite")
+
+
+def test_a_dead_channel_beside_large_inputs_is_exported(tmp_path):
+    """Its scale is 1, which would be a factor beyond 256; its results are 0 with any."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 3), name="pixels")
+    model = keras.Model(inputs, k.Conv2D(4, 3, activation="relu", name="conv")(inputs))
+    kernel, bias = model.get_layer("conv").get_weights()
+    kernel *= 1e-5
+    kernel[..., 1] = 0.0
+    model.get_layer("conv").set_weights([kernel, bias])
+    x = np.random.default_rng(0).uniform(0, 255, (64, 6, 6, 3)).astype("float32")
+    calibrated = qpipe.calibrate(qpipe.quantize(model), x)
+    qpipe.export_litert(calibrated, tmp_path / "model.tflite")
+    assert qpipe.verify(calibrated, tmp_path / "model.tflite", x).first_difference is None

@@ -7,7 +7,7 @@ import numpy as np
 from qpipe.export.litert.call import Call
 from qpipe.export.litert.file import TYPES, FileTensor, GraphFile
 from qpipe.export.litert.run import LoadedFile
-from qpipe.export.litert.storage import Stored, stored
+from qpipe.export.litert.storage import Stored, require_factors, stored
 from qpipe.export.network import PROBABILITIES
 from qpipe.export.refusals import Refusal
 from qpipe.integer.operators import Lookup, Requantize, Softmax
@@ -41,6 +41,7 @@ def write_softmax(operator: Softmax, call: Call) -> None:
 
 def write_requantize(operator: Requantize, call: Call) -> None:
     """MUL by 1 for int8, which is exact where QUANTIZE has multipliers of 8 fraction bits; QUANTIZE for int16."""
+    require_factors(operator.requantization.multiplier, call.dtype)
     if call.dtype == "int16":
         call.emit("QUANTIZE", [call.input()], requantization=operator.requantization)
         return

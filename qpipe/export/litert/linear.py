@@ -10,7 +10,7 @@ from qpipe.export.litert.accumulators import require_room
 from qpipe.export.litert.call import Call, Shape
 from qpipe.export.litert.file import TYPES, FileTensor
 from qpipe.export.litert.options import PADDINGS
-from qpipe.export.litert.storage import weight_type
+from qpipe.export.litert.storage import require_factors, weight_type
 from qpipe.export.refusals import Refusal
 from qpipe.integer.operators import Convolution, Dense, Requantization, Scale, TransposedConvolution
 from qpipe.integer.operators.linear import Linear
@@ -152,8 +152,7 @@ def _weights(
     if not isinstance(requantization, Requantization):
         raise Refusal("it has no output quantizer, its results are real values")
     dtype = weight_type(kernel, types or call.writer.weight_types)
-    one_scale = kernel.ndim == 2 and operator.kernel_scale.size == 1
-    scale = operator.kernel_scale if one_scale else np.broadcast_to(operator.kernel_scale, kernel.shape[channel_axis])
+    scale = _scales(operator, call, kernel, channel_axis)
     data = np.ascontiguousarray(kernel, np.int8)
     tensor = FileTensor(kernel.shape, dtype, scale, channel_axis=channel_axis, data=data)
     require_room(operator, call, requantization.buffer_bitwidth)
@@ -165,6 +164,21 @@ def _weights(
     file = call.writer.file
     positions = [file.add_tensor(tensor, f"{call.name}/kernel"), file.add_tensor(bias, f"{call.name}/bias")]
     return _Weights(positions, dtype, requantization)
+
+
+def _scales(operator: Linear, call: Call, kernel: np.ndarray, channel_axis: int) -> np.ndarray:
+    """Returns the kernel's scales: one for each channel, or one for a matrix that has one.
+
+    Channels whose weights and bias are all 0 may have any scale; here one with which results are on the output's.
+    """
+    one_scale = kernel.ndim == 2 and operator.kernel_scale.size == 1
+    ratio = call.output.scale / call.input_format().scale
+    axes = tuple(axis for axis in range(kernel.ndim) if one_scale or axis != channel_axis)
+    dead = ~kernel.any(axis=axes) & (operator.bias is None or operator.bias == 0)
+    dead = np.atleast_1d(dead.all() if one_scale else dead)
+    scale = np.where(dead, ratio, operator.kernel_scale).astype(np.float32)
+    require_factors(scale / ratio, call.dtype)
+    return scale
 
 
 def _as_wide_as_strides(kernel: np.ndarray, strides: tuple[int, int]) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from qpipe.export.litert.call import Call
+from qpipe.export.litert.storage import require_factors
 from qpipe.export.refusals import Refusal
 from qpipe.integer.operators import Concatenation, Product, Sum
 
@@ -13,6 +16,7 @@ def write_sum(operator: Sum, call: Call) -> None:
         raise Refusal(
             f"it adds {len(operator.signs)} tensors with one rounding, the format's ADD takes 2: add two at a time"
         )
+    require_factors(np.array(operator.ratios), call.dtype)
     options = {"potScaleInt16": False} if call.dtype == "int16" else None
     call.emit(
         "SUB" if operator.signs[1] < 0 else "ADD",
@@ -25,6 +29,7 @@ def write_sum(operator: Sum, call: Call) -> None:
 
 def write_product(operator: Product, call: Call) -> None:
     """MUL."""
+    require_factors(operator.requantization.multiplier, call.dtype)
     call.emit("MUL", [call.input(0), call.input(1)], requantization=operator.requantization, fuses=True)
 
 

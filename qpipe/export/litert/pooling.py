@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qpipe.export.litert.call import Call, Shape
 from qpipe.export.litert.options import PADDINGS
+from qpipe.export.litert.storage import require_factors
 from qpipe.integer.operators import AveragePooling, GlobalMaxPooling, GlobalMean, MaxPooling
 
 
@@ -19,6 +20,7 @@ def write_max_pooling(operator: MaxPooling, call: Call) -> None:
 
 def write_global_mean(operator: GlobalMean, call: Call) -> None:
     """MEAN over the spatial axes."""
+    require_factors(operator.requantization.multiplier, call.dtype)
     _write_reduction("MEAN", call, requantization=operator.requantization)
 
 

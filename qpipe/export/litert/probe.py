@@ -44,14 +44,24 @@ class LiteRtRunner:
             self._apart = LoadedFile(with_outputs(content, shown, apart=True))
         except (ValueError, RuntimeError, KeyError, IndexError, TypeError) as error:
             raise ExportError(f"{path}: LiteRT can't load it: {str(error).splitlines()[0]}") from None
-        self._network = network
+        self._network, self._path = network, path
         self._quantized = {
             step.inputs[0]: step.outputs[0] for step in network.program.steps if isinstance(step.operator, Quantize)
         }
         self._require_ends(path)
 
     def run(self, engine: Mapping[str, Value], *, inside: bool = True) -> FileResults:
-        """Runs the file on one batch, and its copies where they are wanted; see `FileRunner`."""
+        """Runs the file on one batch, and its copies where they are wanted; see `FileRunner`.
+
+        Raises:
+            ExportError: if LiteRT has no kernel for what the file asks.
+        """
+        try:
+            return self._run(engine, inside)
+        except RuntimeError as error:
+            raise ExportError(f"{self._path}: LiteRT can't run it: {str(error).splitlines()[0]}") from None
+
+    def _run(self, engine: Mapping[str, Value], inside: bool) -> FileResults:
         arrays = {name: self._input(engine, name) for name in self._file.inputs}
         results = self._file.run(arrays)
         outputs = [self._output(results, name) for name in self._network.output_names]

@@ -11,6 +11,8 @@ from qpipe.numerics import IntegerRange, QuantizedFormat, integer_range
 
 WIDEST_ACTIVATION = 16
 WIDEST_WEIGHT = 8
+LARGEST_FACTOR = 256.0
+"""XNNPACK has kernels for smaller factors only: beyond, LiteRT does not load a convolution, and sums come out wrong."""
 
 
 class Stored(NamedTuple):
@@ -74,6 +76,24 @@ def weight_type(kernel: np.ndarray, types: tuple[str, ...]) -> str:
         if ends.lowest <= lowest and highest <= ends.highest:
             return dtype
     raise Refusal(f"its weights reach from {lowest} to {highest}; the format has weights of at most 8 bits")
+
+
+def require_factors(factors: np.ndarray | np.float32, dtype: str) -> None:
+    """Refuses factors between accumulator and output, or input and output, that the runtime's kernels don't compute.
+
+    Args:
+        factors: one or several.
+        dtype: type in which the operator computes.
+
+    Raises:
+        Refusal: if one is too large.
+    """
+    largest = float(np.max(factors, initial=0.0))
+    if dtype == "int8" and largest >= LARGEST_FACTOR:
+        raise Refusal(
+            f"it multiplies integers by {largest:.4g}, LiteRT computes factors below {LARGEST_FACTOR:g}: the range of "
+            "its output is tiny beside that of its input"
+        )
 
 
 def type_range(dtype: str) -> IntegerRange:
