@@ -69,6 +69,14 @@ def test_an_operator_that_microcontrollers_lack_is_reported(path, monkeypatch):
     assert "AddMean" not in array.header.read_text()
 
 
+def test_a_sum_of_three_needs_a_shift_that_microcontrollers_lack(tmp_path):
+    def build(x):
+        return k.Add()([k.Conv2D(4, 1)(x) for _ in range(3)])
+
+    exported = qpipe.export_litert(quantized(build), tmp_path / "model.tflite")
+    assert write_c_array(exported.path).missing == ("RIGHT_SHIFT",)
+
+
 def test_wrong_files(tmp_path):
     with pytest.raises(ExportError, match="can't be read"):
         write_c_array(tmp_path / "none.tflite")

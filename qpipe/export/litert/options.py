@@ -26,6 +26,7 @@ OPTIONS = {
     "REDUCE_MAX": "ReducerOptions",
     "RESHAPE": "ReshapeOptions",
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
+    "RIGHT_SHIFT": "RightShiftOptions",
     "SHAPE": "ShapeOptions",
     "SLICE": "SliceOptions",
     "SOFTMAX": "SoftmaxOptions",
