@@ -55,7 +55,8 @@ class Network:
 def network_of(model: keras.Model) -> Network:
     """Returns what a file of a calibrated or trained quantized model computes, with integers up to its outputs.
 
-    The dequantization at the outputs is left out, and a softmax in float behind it becomes one of integers.
+    The dequantization at the outputs is left out, and a softmax in float behind it becomes one of integers; behind
+    scores of more than 8 bits it is left out, too.
 
     Args:
         model: a model that `qpipe.quantize` returned.
@@ -93,8 +94,7 @@ def _with_integer_output(network: Network, name: str) -> Network:
     makers = {output: step for step in network.program.steps for output in step.outputs}
     step = makers.get(name)
     if step is not None and isinstance(step.operator, Dequantize):
-        outputs = tuple(step.inputs[0] if output == name else output for output in network.program.outputs)
-        return replace(network, program=replace(network.program, outputs=outputs))
+        return _ending_with(network, name, step.inputs[0])
     if step is None or not _is_softmax_over_classes(step):
         return network
     before = makers.get(step.inputs[0])
@@ -102,6 +102,9 @@ def _with_integer_output(network: Network, name: str) -> Network:
         return network
     logits = network.tensors[before.inputs[0]].format
     assert logits is not None
+    if logits.bitwidth > PROBABILITIES.bitwidth:
+        note = f"{step.layer}: the file ends before this softmax, with scores of {logits.bitwidth} bits"
+        return replace(_ending_with(network, name, before.inputs[0]), notes=(*network.notes, note))
     table = exponentials(float(logits.scale), logits.bitwidth)
     softmax = Softmax(table, Requantization(np.float32(1.0), PROBABILITIES))
     steps = [replace(s, operator=softmax, inputs=before.inputs) if s is step else s for s in network.program.steps]
@@ -111,6 +114,12 @@ def _with_integer_output(network: Network, name: str) -> Network:
         tensors=network.tensors | {name: Tensor(network.tensors[name].shape, PROBABILITIES)},
         notes=(*network.notes, f"{step.layer}: the softmax at the output computes with integers, in steps of 1/256"),
     )
+
+
+def _ending_with(network: Network, name: str, tensor: str) -> Network:
+    """Puts another tensor in the place of an output."""
+    outputs = tuple(tensor if output == name else output for output in network.program.outputs)
+    return replace(network, program=replace(network.program, outputs=outputs))
 
 
 def _is_softmax_over_classes(step: Step) -> bool:

@@ -9,6 +9,7 @@ from keras import layers as k
 from small_networks_to_export import config, quantized, residual, samples
 
 import qpipe
+from qpipe.config.schema import LayerRule, OutputQuantizerRule
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="LiteRT is not installed; none for Windows")
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
@@ -177,3 +178,14 @@ def test_peak_activation_memory_of_a_branch(tmp_path):
 
     exported = qpipe.export_litert(quantized(build), tmp_path / "model.tflite")
     assert exported.peak_activation_bytes == 9 * 8 * 8 * 3
+
+
+def test_wide_scores_are_the_output_in_the_place_of_a_softmax(tmp_path):
+    rules = [LayerRule(match="classes", output=OutputQuantizerRule(bitwidth=16, symmetric=True))]
+    model = quantized(residual, config(float_softmax=True, layers=rules))
+    exported = qpipe.export_litert(model, tmp_path / "model.tflite")
+    assert "ends before this softmax, with scores of 16 bits" in exported.notes[0]
+    comparison = qpipe.verify(model, exported.path, samples())
+    assert list(comparison.outputs) == ["classes"]
+    decided = comparison.predictions[0].argmax(axis=-1)
+    np.testing.assert_array_equal(decided, model.predict(samples(), verbose=0).argmax(axis=-1))
