@@ -56,9 +56,7 @@ def test_metrics_have_their_documented_keys(first):
     expected |= {"size/file_bytes", "size/peak_activation_bytes", "size/multiply_accumulates"}
     of_a_file = ("accuracy", "agreement", "mismatch_rate", "max_lsb", "layer_mismatch_rate")
     expected |= {f"litert/{name}" for name in of_a_file}
-    expected |= {
-        f"litert/{name}" for name in ("accuracy", "agreement", "mismatch_rate", "max_lsb", "layer_mismatch_rate")
-    }
+    expected.add("cost/bit_operations")
     for stage in ("float", "qat"):
         expected |= {f"{part}/{stage}/{name}" for part in ("train", "val") for name in ("loss", "accuracy")}
     tensors = ("image_quantize", "stem", "depthwise", "add", "kept_bn", "pool", "dropout", "classes")
