@@ -256,7 +256,10 @@ def test_a_changed_file_is_found_out(x, tmp_path):
     integers.flat[0] += 1 if integers.flat[0] < 100 else -1
     kernel.CopyFrom(onnx.numpy_helper.from_array(integers, kernel.name))
     onnx.save(graph, path)
-    assert qpipe.verify(model, path, x).first_difference == "conv"
+    comparison = qpipe.verify(model, path, x)
+    assert comparison.first_difference == "conv"
+    assert comparison.tensors["classes"].differing
+    assert [name for name, tensor in comparison.isolated.items() if tensor.differing] == ["conv"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no file of any format"])
