@@ -17,7 +17,9 @@ def test_import_is_light_and_dir_lists_the_names():
     assert done.stdout.split() == sorted(qpipe.__all__)
 
 
-@pytest.mark.parametrize(("name", "module"), [("run", "qpipe.launch"), ("QuantizerConfig", "qpipe.config.schema")])
+@pytest.mark.parametrize(
+    ("name", "module"), [("run", "qpipe.launch"), ("FoldingConfig", "qpipe.config.training_schema")]
+)
 def test_name_comes_from_its_module(name, module):
     assert getattr(qpipe, name).__module__ == module
 

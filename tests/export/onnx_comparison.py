@@ -44,6 +44,7 @@ def assert_exact(
     for (io, optimize), comparison in compared(model, x, folder, ends, operators).items():
         what = f"io={io}, optimize={optimize}: {comparison.summary()}"
         assert comparison.tensors, what
+        assert comparison.isolated.keys() == comparison.tensors.keys(), what
         assert comparison.first_difference is None, what
         assert comparison.largest_lsb == 0, what
 

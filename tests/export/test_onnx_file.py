@@ -58,6 +58,7 @@ def test_integers_at_the_ends_in_the_models_order_of_axes(x, tmp_path):
     model = quantized(small_network(), x)
     exported = qpipe.export_onnx(model, tmp_path / "model.onnx")
     assert exported.bytes == exported.path.stat().st_size
+    assert exported.bound.layer > 0
     graph = read(exported.path).graph
     (taken,), (given,) = graph.input, graph.output
     assert (taken.name, taken.type.tensor_type.elem_type) == ("image", onnx.TensorProto.INT8)
@@ -150,8 +151,11 @@ def test_the_runtime_fuses_convolutions_to_integers(x, tmp_path):
 
 def test_integer_operators_on_request(x, tmp_path):
     model = quantized(small_network(), x)
-    path = qpipe.export_onnx(model, tmp_path / "model.onnx", operators="qlinear").path
+    exported = qpipe.export_onnx(model, tmp_path / "model.onnx", operators="qlinear")
+    path = exported.path
     assert operators_of(path).count("QLinearConv") == 2
+    assert (exported.bound.layer, exported.bound.lsb, exported.bound.output) == (0, 0, 0)
+    assert exported.bound.is_kept(qpipe.verify(model, path, x))
     assert not {"Conv", "Gemm", "DequantizeLinear", "QuantizeLinear"} & set(operators_of(path))
     assert_exact(model, x, tmp_path, operators="qlinear")
 
@@ -252,7 +256,10 @@ def test_a_changed_file_is_found_out(x, tmp_path):
     integers.flat[0] += 1 if integers.flat[0] < 100 else -1
     kernel.CopyFrom(onnx.numpy_helper.from_array(integers, kernel.name))
     onnx.save(graph, path)
-    assert qpipe.verify(model, path, x).first_difference == "conv"
+    comparison = qpipe.verify(model, path, x)
+    assert comparison.first_difference == "conv"
+    assert comparison.tensors["classes"].differing
+    assert [name for name, tensor in comparison.isolated.items() if tensor.differing] == ["conv"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no file of any format"])

@@ -13,11 +13,13 @@ from qpipe.errors import ExportError, nearest
 from qpipe.export.exported import Bound, ExportedFile
 from qpipe.export.network import Network, network_of
 from qpipe.export.onnx.storage import has_wide_activations
-from qpipe.export.onnx.write import write_network
+from qpipe.export.onnx.write import WrittenGraph, write_network
 from qpipe.storage import whole_file
 
-BOUND = Bound(5e-3, 2, 1e-3, "where the runtime does not fuse a layer to integers, it sums in float32")
-WIDE_BOUND = Bound(2e-2, 4, 5e-3, "ONNX Runtime sums the products of 16-bit activations in float32")
+EXACT = Bound(0.0, 0, 0.0, "all of its operators compute with the engine's integers")
+BOUND = Bound(1e-3, 1, 1e-3, "where the runtime does not fuse a layer to integers, it sums in float32")
+WIDE_BOUND = Bound(5e-3, 4, 2e-2, "ONNX Runtime sums the products of 16-bit activations in float32")
+WITH_REAL_VALUES = {"Conv", "ConvTranspose", "Gemm"}
 
 
 def export_onnx(
@@ -78,6 +80,12 @@ def write_onnx(
         len(written.content),
         written.operators,
         None,
-        WIDE_BOUND if has_wide_activations(network) else BOUND,
+        _bound(network, written),
         written.notes,
     )
+
+
+def _bound(network: Network, written: WrittenGraph) -> Bound:
+    if has_wide_activations(network):
+        return WIDE_BOUND
+    return BOUND if WITH_REAL_VALUES.intersection(written.operators) else EXACT
