@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
@@ -96,6 +98,30 @@ class Exporting:
             self._written(name, exported)
             self._compare(name, exported, network, dataset)
             self._measure(name, model, dataset, dict(zip(output_names, quantized, strict=True)))
+
+    def rehearse(self, model: keras.Model) -> None:
+        """Writes the formats that were asked for by name and throws them away, before a training makes anyone wait.
+
+        Args:
+            model: the calibrated model, whose weights may still change.
+
+        Raises:
+            ExportError: what a format can't express.
+        """
+        if self.config.export.formats is None:
+            return
+        refused = []
+        with TemporaryDirectory() as folder:
+            for name in self.formats:
+                if name in FORMATS:
+                    path = Path(folder) / FORMATS[name].file
+                    request = Request(network_of(model), path, self.config.export, final=False)
+                    try:
+                        FORMATS[name].write(request)
+                    except ExportError as error:
+                        refused.append(str(error))
+        if refused:
+            raise ExportError("; ".join(refused))
 
     def add_to(self, report: LayerReport) -> None:
         """Completes the layer report: each row's comparison with each file."""

@@ -131,6 +131,7 @@ class _Job:
             result = self._quantize(folded, folding)
         with stage("calibrate", "calibration"):
             self._calibrate(result.model, dataset)
+            self.exporting.rehearse(result.model)
         if self.post_training.wanted:
             with stage("round", "rounding"):
                 samples = self._calibration_samples(dataset)

@@ -220,6 +220,17 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     assert 0 < names["error"] < 0.5
 
 
+def test_python_of_the_deploy_page_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed; there is none for Windows")
+    monkeypatch.chdir(tmp_path)
+    for block in blocks((ROOT / "docs" / "deploy.md").read_text(encoding="utf-8"), "python"):
+        exec(compile(block, "deploy.md", "exec"), {})
+    size, compared, chosen = capsys.readouterr().out.strip().splitlines()
+    assert size.split()[0] == str((tmp_path / "model.tflite").stat().st_size)
+    assert "the very same integers" in compared
+    assert chosen in ("[0]", "[1]", "[2]", "[3]")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):

@@ -78,6 +78,15 @@ def test_a_format_that_was_asked_for_fails_the_run_and_keeps_the_results(folder)
     assert "model/quantized.keras" in {item.path for item in client.list_artifacts(stored.info.run_id, "model")}
 
 
+def test_a_layer_that_a_named_format_lacks_is_refused_before_the_training(folder):
+    rules = "[{match: depthwise, quantize: false}]"
+    with pytest.raises(ExportError, match="layer 'depthwise': it stays in float"):
+        qpipe.run(small_job.overrides(folder, export__formats="[litert]", quantizer__layers=rules))
+    metrics = last_run(folder)[1].data.metrics
+    assert "time/calibrate_s" in metrics
+    assert "time/train_s" not in metrics
+
+
 @pytest.mark.parametrize("strict", [True, False])
 def test_a_file_that_is_not_exact_enough(folder, monkeypatch, caplog, strict):
     from qpipe.export.litert import linear

@@ -77,6 +77,11 @@ def test_the_step_of_the_freeze_is_logged_and_said(client, first, folder, capsys
     assert "statistics and ranges froze after step 8\n" in capsys.readouterr().out
 
 
+def test_plots_can_be_left_out(folder, first):
+    result = qpipe.run(overrides(folder, reports__plots="false", method="ptq", verify__enabled="false"))
+    assert not (result.directory / "plots").exists()
+
+
 def test_no_freeze_is_logged_where_it_lies_beyond_the_steps(folder, first, capsys, caplog):
     result = qpipe.run(
         overrides(folder, folding__ema_freeze_delay=10, training__qat__epochs=1, verify__enabled="false")
@@ -110,6 +115,8 @@ def test_the_run_in_mlflow_holds_everything(client, first):
     artifacts = {item.path for item in client.list_artifacts(first.run_id)}
     models = {item.path for item in client.list_artifacts(first.run_id, "model")}
     assert {"config.yaml", "layers.json"} <= artifacts
+    plots = {item.path for item in client.list_artifacts(first.run_id, "plots")}
+    assert plots == {f"plots/{name}.png" for name in ("accuracy", "histograms", "noise", "sizes", "training")}
     assert models == {"model/float.keras", "model/quantized.keras", "model/model.tflite"}
 
 

@@ -23,6 +23,7 @@ class Request:
         config: of the export.
         description: further metadata, as plain values.
         observed: what the engine noted about each layer on data, if it ran.
+        final: whether the weights are final: sums that may not fit an accumulator are looked at only then.
     """
 
     network: Network
@@ -30,6 +31,7 @@ class Request:
     config: ExportConfig
     description: Mapping[str, Any] = field(default_factory=dict)
     observed: Mapping[str, Notes] | None = None
+    final: bool = True
 
 
 def _litert(request: Request) -> ExportedFile:
@@ -45,6 +47,7 @@ def _litert(request: Request) -> ExportedFile:
         pack_int4=request.config.pack_int4,
         description=request.description,
         observed=request.observed,
+        check_sums=request.final,
     )
 
 

@@ -78,12 +78,19 @@ def _classes(names: list[str], before: np.ndarray, after: np.ndarray, title: str
     label_rows(axes, names)
     lowest = float(min(before.min(), after.min()))
     axes.set_xlim(max(lowest - 0.08 * (100 - lowest) - 0.5, -3.0), 100 + max(0.08 * (100 - lowest), 0.5))
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 100 and tick >= axes.get_xlim()[0]])
     axes.set_xlabel("F1 score, %" if task is Task.multilabel else "recognized of the class, %")
     axes.set_title(title)
-    changes = [f"{change:+.1f}" if abs(change) >= SMALLEST_CHANGE else "0" for change in after - before]
+    changes = [
+        f"{change:+.1f}".replace("-", "−") if abs(change) >= SMALLEST_CHANGE else "0" for change in after - before
+    ]
     note_rows(axes, changes, "change")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.1f}".replace("-", "−") if abs(points) >= SMALLEST_CHANGE else "0"
 
 
 def _values(before: np.ndarray, after: np.ndarray) -> Figure | None:

@@ -40,7 +40,7 @@ def layer_cost(layer: keras.layers.Layer) -> LayerCost:
     packed = math.ceil(kernel_size * layer.kernel_quantizer.bitwidth / 8)
     if bias_size:
         packed += math.ceil(bias_size * layer.bias_quantizer.mantissa_bitwidth / 8)
-    products = math.prod(layer.output.shape[1:-1]) * kernel_size
+    products = _positions(layer) * kernel_size
     activation_bits = FLOAT_BITS if layer.input_quantizer is None else layer.input_quantizer.bitwidth
     bit_operations = products * layer.kernel_quantizer.bitwidth * activation_bits
     return LayerCost(kernel_size + bias_size, packed, products, bit_operations)
@@ -61,9 +61,15 @@ def bit_operations(model: keras.Model) -> int:
     return sum(layer_cost(layer).bit_operations for layer in model.layers)
 
 
+def _positions(layer: keras.layers.Layer) -> int:
+    """How often the kernel is applied: at every output, or for a transposed convolution at every input."""
+    transposed = isinstance(layer, keras.layers.Conv1DTranspose | keras.layers.Conv2DTranspose)
+    return math.prod((layer.input if transposed else layer.output).shape[1:-1])
+
+
 def _float_cost(layer: keras.layers.Layer) -> LayerCost:
     kernel = getattr(layer, "kernel", None)
-    products = 0 if kernel is None else math.prod(layer.output.shape[1:-1]) * math.prod(kernel.shape)
+    products = 0 if kernel is None else _positions(layer) * math.prod(kernel.shape)
     return LayerCost(layer.count_params(), 4 * layer.count_params(), products, products * FLOAT_BITS**2)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from qpipe.layers.inventory import output_quantizers
 from qpipe.layers.linear import QuantizedLinear
 from qpipe.numerics import QuantizedFormat
-from qpipe.reports.figure import FLOAT, GREY, QUANTIZED, VERMILION, new_figure, plain, short
+from qpipe.reports.figure import FLOAT, QUANTIZED, VERMILION, new_figure, plain, short
 from qpipe.reports.layers import LayerRow
 from qpipe.reports.noise import LayerNoise
 
@@ -26,7 +26,9 @@ MOST_LINES = 33
 
 
 def histogram_figure(rows: Sequence[LayerRow], model: keras.Model, noise: Mapping[str, LayerNoise]) -> Figure | None:
-    """Draws a row for each of the `WORST` layers: its kernel in steps of its scales, and its output in real values.
+    """Draws a row for each of the worst layers: its kernel in steps of its scales, and its output in real values.
+
+    Layers without a kernel are drawn where there are no others.
 
     Args:
         rows: of the layer report.
@@ -36,35 +38,41 @@ def histogram_figure(rows: Sequence[LayerRow], model: keras.Model, noise: Mappin
     Returns:
         None where nothing was measured.
     """
+    layers = {layer.name: layer for layer in model.layers}
     measured = [row for row in rows if row.sqnr_db is not None and row.plan.name in noise]
-    worst = sorted(measured, key=lambda row: row.sqnr_db or 0.0)[:WORST]
+    with_kernel = [row for row in measured if _has_kernel(layers[row.plan.name])]
+    worst = sorted(with_kernel or measured, key=lambda row: row.sqnr_db or 0.0)[:WORST]
     if not worst:
         return None
-    layers = {layer.name: layer for layer in model.layers}
     quantizers = output_quantizers(model)
     figure = new_figure(10.0, 2.5 * len(worst) + 0.5)
     grid = figure.subplots(len(worst), 2, squeeze=False)
     for (left, right), row in zip(grid, worst, strict=True):
         name = row.plan.name
-        _kernel(left, layers[name], short(name))
+        if _has_kernel(layers[name]):
+            _kernel(left, layers[name], short(name))
+        else:
+            left.set_axis_off()
+            left.set_title(short(name), fontsize=9)
         _output(right, noise[name], quantizers[name].format())
         right.set_title(f"output, {row.plan.output_bits} bits, {row.sqnr_db:.1f} dB", fontsize=9)
-    figure.suptitle(f"the {len(worst)} layers with the most quantization noise", fontsize=11)
+    figure.suptitle("layers with the most quantization noise, the worst first", fontsize=11)
     return figure
 
 
-def _kernel(axes: Axes, layer: keras.layers.Layer, name: str) -> None:
+def _has_kernel(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, QuantizedLinear) and layer.kernel_quantizer is not None
+
+
+def _kernel(axes: Axes, layer: QuantizedLinear, name: str) -> None:
     """The kernel divided by its scales, and the integers that it is rounded to."""
-    if not isinstance(layer, QuantizedLinear) or layer.kernel_quantizer is None:
-        axes.set_title(name, fontsize=9)
-        axes.text(0.5, 0.5, "no kernel", ha="center", va="center", transform=axes.transAxes, color=GREY)
-        axes.set_axis_off()
-        return
     kernel, bias = layer.folded_weights()
     scale = layer.weight_scale(kernel, bias)
     steps = (np.asarray(kernel) / np.asarray(scale)).ravel()
-    integers = np.unique(np.asarray(layer.kernel_quantizer.integer(kernel, scale)))
     quantizer = layer.kernel_quantizer
+    lowest, highest = quantizer.integers
+    uniform = quantizer.kind == "uniform"
+    integers = np.arange(lowest, highest + 1) if uniform else np.unique(quantizer.integer(kernel, scale))
     counts, edges = np.histogram(steps, WEIGHT_BINS)
     _stairs(axes, counts, edges, FLOAT)
     grid = _grid(axes, integers)
@@ -85,11 +93,14 @@ def _output(axes: Axes, noise: LayerNoise, target: QuantizedFormat) -> None:
 
 def _stairs(axes: Axes, counts: np.ndarray, edges: np.ndarray, colour: str) -> None:
     """Shares of all values, on a logarithmic axis."""
+    from matplotlib.ticker import NullLocator
+
     share = counts / max(counts.sum(), 1)
     axes.stairs(share, edges, fill=True, color=colour, alpha=0.75)
     axes.set_yscale("log")
-    smallest = share[share > 0].min(initial=1.0)
-    axes.set_ylim(smallest / 2, 2 * share.max(initial=smallest))
+    axes.yaxis.set_minor_locator(NullLocator())
+    largest = share.max()
+    axes.set_ylim(min(share[share > 0].min(initial=1.0) / 2, largest / 30), 2 * largest)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylabel("share of values", fontsize=8)
     axes.tick_params(labelsize=8)

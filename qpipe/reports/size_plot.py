@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 IN_FLOAT = "float32"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW)
 KIB = 1024
-SMALL = 0.1
+FLOAT_BYTES = 4
 
 
 def size_figure(rows: Sequence[LayerRow], model: keras.Model) -> Figure | None:
@@ -49,26 +49,31 @@ def size_figure(rows: Sequence[LayerRow], model: keras.Model) -> Figure | None:
     sized = [row for row in rows if row.plan.name in costs and costs[row.plan.name].packed_bytes]
     if not sized:
         return None
-    sizes = np.array([costs[row.plan.name].packed_bytes / KIB for row in sized])
+    sizes = np.array([costs[row.plan.name].packed_bytes for row in sized], float)
+    unit, factor = ("KiB", KIB) if sizes.max() >= KIB else ("bytes", 1)
+    sizes /= factor
     widths = [IN_FLOAT if row.plan.weight_bits is None else f"{row.plan.weight_bits} bits" for row in sized]
     figure = new_figure(7.5, height_of_rows(len(sized)) + 0.5)
     axes = figure.add_subplot()
     for width, colour in _colours(widths).items():
         chosen = np.array([other == width for other in widths])
-        total = f"{sizes[chosen].sum():,.1f} KiB in {np.count_nonzero(chosen)} layer(s)"
+        total = f"{_amount(sizes[chosen].sum(), unit)} {unit} in {np.count_nonzero(chosen)} layer(s)"
         axes.barh(np.flatnonzero(chosen), sizes[chosen], height=0.75, color=colour, label=f"{width}: {total}")
     label_rows(axes, [row.plan.name for row in sized])
-    note_rows(axes, [_amount(size) for size in sizes], "KiB")
+    note_rows(axes, [_amount(size, unit) for size in sizes], unit)
     parameters = sum(row.parameters for row in sized)
     axes.set_xlim(0, float(sizes.max()) * 1.03)
-    axes.set_xlabel("packed kernel and bias, KiB")
-    axes.set_title(f"{sizes.sum():,.1f} KiB of weights; in float32 {4 * parameters / KIB:,.1f} KiB")
+    axes.set_xlabel(f"packed kernel and bias, {unit}")
+    total, unpacked = (_amount(size, unit) for size in (sizes.sum(), FLOAT_BYTES * parameters / factor))
+    axes.set_title(f"{total} {unit} of weights; in float32 {unpacked} {unit}")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure
 
 
-def _amount(kib: float) -> str:
-    return f"{kib:,.1f}" if kib >= SMALL else f"{kib:.2g}"
+def _amount(size: float, unit: str) -> str:
+    if unit == "bytes":
+        return f"{size:,.0f}"
+    return f"{size:,.1f}" if size >= 1 else f"{size:.2f}"
 
 
 def _colours(widths: Sequence[str]) -> dict[str, str]:

@@ -36,8 +36,9 @@ def training_figure(histories: Mapping[str, History], freeze_epoch: float | None
             axes = grid[row, column]
             _draw(axes, history, quantity, COLOURS[stage])
             if stage == "qat" and freeze_epoch is not None:
+                axes.set_xlim(left=min(0.5, freeze_epoch - 0.1))
                 axes.axvline(freeze_epoch, color=VERMILION, linestyle=":", label="ranges and statistics freeze")
-            axes.set(ylabel=quantity.replace("_", " "), xlabel="epoch" if row == len(quantities) - 1 else None)
+            axes.set(ylabel=quantity.replace("_", " "), xlabel="epochs" if row == len(quantities) - 1 else None)
             if row == 0:
                 axes.set_title(TITLES[stage])
             axes.legend(frameon=False, fontsize=8)

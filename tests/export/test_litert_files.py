@@ -152,6 +152,18 @@ def test_several_inputs_and_outputs_and_shared_tensors(tmp_path):
         assert [prediction.shape for prediction in comparison.predictions] == [(96, 4), (96, 2), (96, 3)]
 
 
+def test_a_tensor_that_is_an_output_twice_and_one_that_is_handed_on(tmp_path):
+    def build(x):
+        y = k.Conv2D(2, 1, name="conv")(x)
+        return [y, y, k.Dropout(0.5, name="dropout")(y)]
+
+    model = quantized(build)
+    qpipe.export_litert(model, tmp_path / "model.tflite")
+    comparison = qpipe.verify(model, tmp_path / "model.tflite", samples())
+    assert list(comparison.outputs) == ["conv", "conv_1", "dropout"]
+    assert comparison.mismatch_rate == 0.0
+
+
 def test_peak_activation_memory_of_a_chain(tmp_path):
     """In the widest operator input and output are alive: 9*8*4 bytes in, 9*8*16 out."""
     exported = qpipe.export_litert(quantized(lambda x: k.Conv2D(2, 1)(k.Conv2D(16, 1)(x))), tmp_path / "model.tflite")

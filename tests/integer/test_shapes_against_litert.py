@@ -21,7 +21,7 @@ CASES = {
     "reshape": (Reshape((-1,)), "RESHAPE", [[2, 1920]]),
     "permute": (Transpose((0, 3, 1, 2)), "TRANSPOSE", [[0, 3, 1, 2]]),
     "pad": (Pad(((1, 2), (3, 0))), "PAD", [[[0, 0], [1, 2], [3, 0], [0, 0]]]),
-    "crop": (Crop(((1, 1), (2, 0))), "STRIDED_SLICE", [[0, 1, 2, 0], [2, 11, 10, 16], [1, 1, 1, 1]]),
+    "crop": (Crop(((1, 1), (2, 0))), "SLICE", [[0, 1, 2, 0], [-1, 10, 8, 16]]),
     "upsample": (Repeat((3, 2)), "RESIZE_NEAREST_NEIGHBOR", [[36, 20]]),
 }
 

@@ -27,13 +27,22 @@ class GraphWriter:
         network: what is written.
         observed: what the engine noted about each layer on data, if it ran.
         pack_int4: whether weights of at most 4 bits are stored in 4 bits.
+        check_sums: whether layers whose sums may not fit an accumulator are refused.
 
     Attributes:
         weight_types: types for weights, the narrowest first.
         warnings: sentences about what the file may compute otherwise.
     """
 
-    def __init__(self, network: Network, observed: Mapping[str, Notes] | None = None, *, pack_int4: bool = True):
+    def __init__(
+        self,
+        network: Network,
+        observed: Mapping[str, Notes] | None = None,
+        *,
+        pack_int4: bool = True,
+        check_sums: bool = True,
+    ):
+        self.check_sums = check_sums
         self.network = network
         self.weight_types = ("int4", "int8") if pack_int4 else ("int8",)
         self.observed = observed or {}

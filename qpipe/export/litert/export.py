@@ -85,9 +85,12 @@ def write_litert(
     pack_int4: bool,
     description: Mapping[str, Any],
     observed: Mapping[str, Notes] | None = None,
+    check_sums: bool = True,
 ) -> ExportedFile:
     """Writes a network; see `write_network` and `export_litert` for arguments and errors."""
-    written = write_network(network, io=io, pack_int4=pack_int4, description=description, observed=observed)
+    written = write_network(
+        network, io=io, pack_int4=pack_int4, description=description, observed=observed, check_sums=check_sums
+    )
     with whole_file(path) as temporary:
         temporary.write_bytes(written.content)
     return ExportedFile(

@@ -72,6 +72,7 @@ def write_network(
     pack_int4: bool = True,
     description: Mapping[str, Any] | None = None,
     observed: Mapping[str, Notes] | None = None,
+    check_sums: bool = True,
 ) -> WrittenGraph:
     """Writes a network as a LiteRT file.
 
@@ -81,16 +82,20 @@ def write_network(
         pack_int4: whether weights of at most 4 bits are stored in 4 bits, where there is a kernel for it.
         description: what goes into the metadata beside names and formats.
         observed: what the engine noted about each layer on data, if it ran.
+        check_sums: whether layers whose sums may not fit an accumulator are refused.
 
     Raises:
         ExportError: what the format can't express, one sentence for each layer.
     """
-    writer, refusals = GraphWriter(network, observed, pack_int4=pack_int4), Refusals()
+    writer, refusals = GraphWriter(network, observed, pack_int4=pack_int4, check_sums=check_sums), Refusals()
     inputs = boundary.Inputs(writer, io)
     for step in network.program.steps:
         with refusals.of_layer(step.layer):
             _write_step(step, writer, inputs)
         _stand_in(step, writer)
+    for name in set(network.program.inputs).intersection(network.program.outputs):
+        with refusals.of_layer(name):
+            raise Refusal("the model hands this input on as an output, in real values")
     refusals.raise_if_any("a LiteRT file")
     outputs = boundary.write_outputs(writer, io)
     writer.file.add_metadata("qpipe", metadata_of(network, inputs, io, description or {}))
