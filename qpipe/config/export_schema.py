@@ -45,6 +45,7 @@ class ExportConfig:
     require_exact: bool = False
     """Whether a file that differs from the integer engine by more than is documented for its operators fails the job,
     after everything is stored."""
-    onnx_operators: OnnxOperators = OnnxOperators.qdq
-    """Linear layers in an ONNX file: `qdq` between DequantizeLinear and QuantizeLinear, which every runtime knows and
-    many fuse to integers; `qlinear` as QLinearConv, integers in ONNX Runtime with and without its optimizer."""
+    onnx_operators: OnnxOperators = OnnxOperators.qlinear
+    """Linear layers in an ONNX file: `qlinear` as QLinearConv, the standard's integer operator, exact whatever a
+    runtime optimizes; `qdq` between DequantizeLinear and QuantizeLinear, for accelerators that want to fuse them
+    themselves: without that, the layers sum in float."""

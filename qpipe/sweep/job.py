@@ -57,7 +57,8 @@ def run_sweep_job(tree: DictConfig) -> Any:
     sweep_id = os.environ.get(PARENT_VARIABLE)
     if sweep_id is None:
         return _run(to_job_config(tree), None)
-    with job_of_worker() if current.sweep() is None else nullcontext():
+    at_once = HydraConfig.get().launcher.get("n_jobs", 1)  # joblib's; other launchers give each job its own cores
+    with job_of_worker(at_once) if current.sweep() is None else nullcontext():
         return _run_and_keep(tree, sweep_id)
 
 

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -5,6 +6,7 @@ import time
 
 import pytest
 
+from qpipe.sweep.worker import THREAD_VARIABLES, share_cores
 from qpipe.tracking.process import is_running, process_start
 
 WORKER = """
@@ -41,3 +43,19 @@ def test_a_worker_whose_launcher_was_killed_finishes_its_job_and_ends(tmp_path):
         time.sleep(0.1)
     assert not is_running(worker, started)
     assert result.read_text() == "done"
+
+
+@pytest.mark.parametrize(
+    ("at_once", "cores", "threads"), [(1, 8, None), (2, 8, "4"), (3, 8, "2"), (16, 8, "1"), (-1, 4, "1"), (-3, 4, "2")]
+)
+def test_workers_share_the_cores(at_once, cores, threads, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(os, "environ", {})
+    share_cores(at_once)
+    assert [os.environ.get(variable) for variable in THREAD_VARIABLES] == [threads, threads]
+
+
+def test_threads_that_the_user_has_set_stay(monkeypatch):
+    monkeypatch.setattr(os, "environ", {THREAD_VARIABLES[0]: "7"})
+    share_cores(10**6)
+    assert os.environ == dict(zip(THREAD_VARIABLES, ("7", "1"), strict=True))

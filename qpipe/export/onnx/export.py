@@ -27,15 +27,14 @@ def export_onnx(
     path: str | Path,
     *,
     io: str = "int8",
-    operators: str = "qdq",
+    operators: str = "qlinear",
     labels: Sequence[str] | None = None,
     normalization: str | None = None,
 ) -> ExportedFile:
     """Writes a quantized model as an ONNX file (`.onnx`) that computes the integers of the integer engine.
 
     The file has the model's own integers and scales, the model's order of axes at its inputs and outputs, and a batch
-    of any size. Convolutions, dense layers and batch normalizations stand between DequantizeLinear and QuantizeLinear,
-    from which runtimes make integer operators; everything else computes with the integers themselves. The
+    of any size. Its operators compute with the integers themselves, with the exceptions that `operators` names. The
     dequantization at the outputs is left out; a softmax in float behind it computes with integers.
 
     Args:
@@ -43,8 +42,10 @@ def export_onnx(
         path: where the file goes, with the ending `.onnx`; its folder is made where it does not exist.
         io: `int8`: inputs and outputs are the quantized integers (int16 where they have more than 8 bits); `float`:
             real values.
-        operators: of convolutions, dense layers and batch normalizations: `qdq` as above; `qlinear`: QLinearConv where
-            all of a layer has 8 bits, which ONNX Runtime computes in integers with and without its optimizer.
+        operators: of convolutions, dense layers and batch normalizations. `qlinear`: QLinearConv, the integer operator,
+            where all of a layer has at most 8 bits; transposed convolutions and wider layers as with `qdq`. `qdq`: real
+            values between DequantizeLinear and QuantizeLinear, from which runtimes may make integer operators; where
+            they don't, the layer sums in float32.
         labels: names of the classes, for the metadata.
         normalization: how raw data becomes the model's input, for the metadata.
 
