@@ -120,10 +120,10 @@ def _compiled(soft: SoftRounding, gradient: Gradient, v: keras.Variable, optimiz
     @tf.function(jit_compile=jit_compile, reduce_retracing=True)
     def run(first, count, data):
         def body(index, _):
-            h, slope_of_h = soft.h_and_slope(v.value)
+            h, by_v = soft.h_and_chain_rule(v.value)
             loss, slope = gradient(h, index, data)
-            slope += soft.weight_of_penalty(index) * soft.penalty_slope(h, soft.beta(index))
-            optimizer.apply([slope * slope_of_h], [v])
+            slope += soft.penalty_slope(h, soft.beta(index), soft.weight_of_penalty(index))
+            optimizer.apply([by_v(slope)], [v])
             return index + 1, loss
 
         return tf.while_loop(lambda index, _: index < first + count, body, (first, tf.zeros(())))[1]

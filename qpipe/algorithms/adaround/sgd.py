@@ -13,8 +13,18 @@ from qpipe.algorithms.adaround.optimize import Rounded, optimize
 
 
 def squared_error(target, output):
-    """Returns the mean over samples and positions of the squared error, summed over channels."""
-    return tf.reduce_mean(tf.reduce_sum(tf.square(target - output), axis=-1))
+    """Returns the mean over samples and positions of the squared error, summed over channels.
+
+    The gradient is written out: the derived one takes several passes over the output more. None reaches the target.
+    """
+
+    @tf.custom_gradient
+    def of(output):
+        difference = output - target
+        weight = 2.0 * tf.cast(tf.shape(output)[-1], output.dtype) / tf.cast(tf.size(output), output.dtype)
+        return tf.nn.l2_loss(difference) * weight, lambda upstream: difference * (upstream * weight)
+
+    return of(output)
 
 
 def round_on_batches(
@@ -31,6 +41,9 @@ def round_on_batches(
     **settings,
 ) -> Rounded:
     """Minimizes the reconstruction error of batches that are drawn inside the compiled loop (equation 25).
+
+    A batch is a window at a random place of the samples, which lie in a random order: it is read where it lies, while
+    picking its samples one by one would copy them. Each sample is drawn as often as any other.
 
     Args:
         soft: the constants.
@@ -51,18 +64,26 @@ def round_on_batches(
     def data(first):
         inputs, targets = samples(first)
         if sent.get("inputs") is not inputs:
-            sent.update(inputs=inputs, tensors=(tf.constant(inputs), tf.constant(targets)))
+            order = _random_order(len(inputs), batch_size, seed)
+            sent.update(inputs=inputs, tensors=(tf.constant(inputs[order]), tf.constant(targets[order])))
         return sent["tensors"]
 
     def gradient(h, index, data):
         inputs, targets = data
         if batch_size is not None:
-            shape, seeds = (batch_size,), tf.stack([seed, tf.cast(index, tf.int32)])
-            drawn = tf.random.stateless_uniform(shape, seeds, maxval=tf.shape(inputs)[0], dtype=tf.int32)
-            inputs, targets = tf.gather(inputs, drawn), tf.gather(targets, drawn)
+            seeds = tf.stack([seed, tf.cast(index, tf.int32)])
+            places = tf.shape(inputs)[0] - batch_size + 1
+            start = tf.random.stateless_uniform((), seeds, maxval=places, dtype=tf.int32)
+            inputs, targets = inputs[start : start + batch_size], targets[start : start + batch_size]
         with tf.GradientTape() as tape:
             tape.watch(h)
             value = loss(targets, layer_op(inputs, scale_tensor * (lower_tensor + h)))
         return value, tape.gradient(value, h)
 
     return optimize(soft, lower, h, gradient, data=data, jit_compile=False, **settings)
+
+
+def _random_order(count: int, batch_size: int | None, seed: int) -> np.ndarray:
+    """Returns the numbers of all samples, and the first ones again, so that a window begins at each of them."""
+    order = np.arange(count) if batch_size is None else np.random.default_rng(seed).permutation(count)
+    return np.resize(order, count + (batch_size or 1) - 1)

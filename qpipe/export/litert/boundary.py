@@ -5,50 +5,32 @@ from __future__ import annotations
 import numpy as np
 
 from qpipe.config.export_schema import ExportIo
+from qpipe.export.inputs import FileInputs
 from qpipe.export.litert.call import Call, GraphWriter
 from qpipe.export.litert.file import FileTensor
 from qpipe.export.litert.storage import stored
-from qpipe.export.refusals import Refusal
 from qpipe.integer.operators import Quantize
-from qpipe.integer.operators.boundary import Preparation
 from qpipe.numerics import QuantizedFormat
 
 FLOAT_OPERATORS = {"add": "ADD", "subtract": "SUB", "multiply": "MUL", "divide": "DIV"}
 
 
-class Inputs:
+class Inputs(FileInputs):
     """The file's inputs, made when the network's quantizations of them are written.
 
     Attributes:
         positions: of the file's inputs, by the names of the network's.
         raw_formats: for inputs that are integers what these stand for, where they stand for the real input.
-        preparations: what has to be done to real values before they are quantized, where the file leaves it out.
     """
 
     def __init__(self, writer: GraphWriter, io: ExportIo):
+        super().__init__(writer, io)
         self.positions: dict[str, int] = {}
         self.raw_formats: dict[str, QuantizedFormat] = {}
-        self.preparations: dict[str, Preparation] = {}
-        self._writer = writer
-        self._io = io
 
-    def write_quantize(self, operator: Quantize, call: Call) -> None:
-        """Writes the quantization of an input.
-
-        Raises:
-            Refusal: if its tensor is no input of the network, or several quantizers read an input of integers.
-        """
-        name = call.step.inputs[0]
-        if name not in self._writer.network.program.inputs:
-            raise Refusal("it quantizes what a layer in float computes")
-        if self._io is ExportIo.float:
-            self._from_real_values(operator, call, name)
-        elif name in self.positions:
-            raise Refusal(
-                f"input {name!r} has several quantizers, a file of integers can have one: export with io=float"
-            )
-        else:
-            self._from_integers(operator, call, name)
+    @property
+    def _written(self):
+        return self.positions
 
     def _from_real_values(self, operator: Quantize, call: Call, name: str) -> None:
         writer, shape = self._writer, call.shape

@@ -6,12 +6,12 @@ import onnx
 from onnx import helper
 
 from qpipe.config.export_schema import ExportIo
+from qpipe.export.inputs import FileInputs
 from qpipe.export.onnx.call import Call
 from qpipe.export.onnx.graph import TYPES, GraphWriter
 from qpipe.export.onnx.storage import dtype_of, type_range
-from qpipe.export.refusals import Refusal
 from qpipe.integer.operators import Quantize
-from qpipe.integer.operators.boundary import ONE, Preparation
+from qpipe.integer.operators.boundary import ONE
 from qpipe.numerics import QuantizedFormat
 
 BATCH = "batch"
@@ -20,39 +20,22 @@ BATCH = "batch"
 OPERATIONS = {"add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div"}
 
 
-class Inputs:
+class Inputs(FileInputs):
     """The file's inputs, made when the network's quantizations of them are written.
 
     Attributes:
         declared: the file's inputs, by the names of the network's.
         formats: for inputs that are integers what these stand for.
-        preparations: for inputs that are integers of prepared values: how these come from the real input.
     """
 
     def __init__(self, writer: GraphWriter, io: ExportIo):
+        super().__init__(writer, io)
         self.declared: dict[str, onnx.ValueInfoProto] = {}
         self.formats: dict[str, QuantizedFormat] = {}
-        self.preparations: dict[str, Preparation] = {}
-        self._writer = writer
-        self._io = io
 
-    def write_quantize(self, operator: Quantize, call: Call) -> None:
-        """Writes the quantization of an input.
-
-        Raises:
-            Refusal: if its tensor is no input of the network, or several quantizers read an input of integers.
-        """
-        name = call.step.inputs[0]
-        if name not in self._writer.network.program.inputs:
-            raise Refusal("it quantizes what a layer in float computes")
-        if self._io is ExportIo.float:
-            self._from_real_values(operator, call, name)
-        elif name in self.declared:
-            raise Refusal(
-                f"input {name!r} has several quantizers, a file of integers can have one: export with io=float"
-            )
-        else:
-            self._from_integers(operator, call, name)
+    @property
+    def _written(self):
+        return self.declared
 
     def _from_real_values(self, operator: Quantize, call: Call, name: str) -> None:
         """Prepares, multiplies by 1 / s and rounds, as the engine does; QuantizeLinear would divide by s."""

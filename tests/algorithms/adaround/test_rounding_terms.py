@@ -18,8 +18,11 @@ def test_h_and_its_slope():
     step = 1e-6
     expected = (paper_h(v + step) - paper_h(v - step)) / (2 * step)
     smooth = (paper_h(v - step) > 0) & (paper_h(v + step) < 1)
-    np.testing.assert_allclose(soft.h_and_slope(tf.constant(v))[1][smooth], expected[smooth], rtol=1e-5)
-    np.testing.assert_array_equal(soft.h_and_slope(tf.constant([-9.0, 9.0]))[1], [0.0, 0.0])
+    upstream = np.linspace(1.0, 3.0, v.size)
+    _, by_v = soft.h_and_chain_rule(tf.constant(v))
+    np.testing.assert_allclose(by_v(tf.constant(upstream))[smooth], (upstream * expected)[smooth], rtol=1e-5)
+    _, by_v = soft.h_and_chain_rule(tf.constant([-9.0, 9.0]))
+    np.testing.assert_array_equal(by_v(tf.constant([1.0, 1.0])), [0.0, 0.0])
 
 
 @pytest.mark.parametrize("ends", [(1.1, -0.1), (1.3, -0.05)])
@@ -46,7 +49,13 @@ def test_penalty_is_a_sum_over_weights_and_its_slope_is_its_derivative():
     )
     step = 1e-6
     expected = (1 - np.abs(2 * (h + step) - 1) ** 3.5 - (1 - np.abs(2 * (h - step) - 1) ** 3.5)) / (2 * step)
-    np.testing.assert_allclose(soft.penalty_slope(tf.constant(h), tf.constant(3.5, tf.float64)), expected, rtol=1e-5)
+    slope = soft.penalty_slope(tf.constant(h), tf.constant(3.5, tf.float64))
+    np.testing.assert_allclose(slope, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("beta", [20.0, 2.0, 1.5])
+def test_the_penalty_has_no_slope_half_way(beta):
+    assert float(SoftRounding().penalty_slope(tf.constant(0.5), tf.constant(beta))) == 0.0
 
 
 def test_the_soft_weight_starts_at_the_float_weight():
