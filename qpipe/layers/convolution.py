@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from qpipe.layers.linear import QuantizedLinear
+from qpipe.layers.small_maps import depthwise_convolution
 
 
 @keras.saving.register_keras_serializable("qpipe")
@@ -50,6 +51,11 @@ class QDepthwiseConv1D(_Depthwise, keras.layers.DepthwiseConv1D):
 @keras.saving.register_keras_serializable("qpipe")
 class QDepthwiseConv2D(_Depthwise, keras.layers.DepthwiseConv2D):
     """Quantized `keras.layers.DepthwiseConv2D`; see `QuantizedLinear` for the arguments that it adds."""
+
+    def linear_op(self, x, kernel):
+        if self.data_format == "channels_last" and tuple(self.dilation_rate) == (1, 1):
+            return depthwise_convolution(x, kernel, strides=self.strides, padding=self.padding)
+        return super().linear_op(x, kernel)
 
 
 class _Transposed(QuantizedLinear):

@@ -59,6 +59,21 @@ def clip(x, lowest, highest):
     return keras.ops.clip(x, lowest, highest)
 
 
+def mean_square(x, axes: list[int]):
+    """Returns the mean of x^2 over some axes; with TensorFlow without a tensor of squares.
+
+    Args:
+        x: floating-point tensor.
+        axes: over which the mean is taken.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        norm = tf.math.reduce_euclidean_norm(x, axes)
+        return tf.square(norm) * (tf.cast(tf.size(norm), x.dtype) / tf.cast(tf.size(x), x.dtype))
+    return keras.ops.mean(keras.ops.square(x), axis=axes)
+
+
 LARGEST_MULTIPLE_BITS = 18
 
 
@@ -87,6 +102,31 @@ def nearest_multiple(x, scale):
             round_mode="HALF_TO_EVEN",
         )
     return keras.ops.clip(keras.ops.round(x * (1.0 / scale)), -largest, largest - 1.0) * scale
+
+
+def nearest_from_zero(x, scale, high, bitwidth: int):
+    """Returns scale * rint(x / scale), ties to even, cut off at 0 and `high`; with TensorFlow in one pass.
+
+    Args:
+        x: floating-point tensor.
+        scale: float32 scalar tensor, high / (2^bitwidth - 1) correctly rounded, as TensorFlow's kernel derives it.
+        high: non-negative float32 scalar tensor; if it is 0, so is the result.
+        bitwidth: of the integers from 0.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.raw_ops.QuantizeAndDequantizeV2(
+            input=x,
+            input_min=tf.zeros((), x.dtype),
+            input_max=tf.cast(high, x.dtype),
+            signed_input=False,
+            num_bits=bitwidth,
+            range_given=True,
+            round_mode="HALF_TO_EVEN",
+        )
+    multiples = keras.ops.round(keras.ops.clip(x, 0.0, high) / scale) * scale
+    return keras.ops.where(high > 0.0, multiples, 0.0)
 
 
 def within(gradient, x, lowest, highest):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 from keras import ops
 
 from qpipe.numerics import round_half_even
-from qpipe.quantizers.backend import as_tensor, clip, nearest_multiple, within
+from qpipe.quantizers.backend import as_tensor, clip, nearest_from_zero, nearest_multiple, within
 
 
 def fake_quantize(x, scale, lowest, highest):
@@ -66,6 +67,38 @@ def _fake_quantize_activation(x, scale, low, high):
         return inside, ops.zeros_like(scale), ops.zeros_like(low), ops.zeros_like(high)
 
     return clip(multiples, low, high), gradient
+
+
+def fake_quantize_from_zero(x, scale, high, bitwidth):
+    """Moves a tensor of real values onto the grid scale * {0, ..., 2^bitwidth - 1}, as `fake_quantize` does.
+
+    Made for large tensors: with TensorFlow rounding and cutting off are one pass.
+
+    Args:
+        x: float tensor.
+        scale: positive float32 scalar, high / (2^bitwidth - 1).
+        high: where the grid ends, a float32 scalar.
+        bitwidth: of the integers.
+
+    Returns:
+        Tensor of the shape of `x`.
+    """
+    return _fake_quantize_from_zero(bitwidth)(*(as_tensor(argument) for argument in (x, scale, high)))
+
+
+def _fake_quantize_from_zero(bitwidth: int):
+    highest = 2**bitwidth - 1
+    last_that_rounds_to_highest = float(np.nextafter(np.float32(highest + 0.5), np.float32(0.0)))
+
+    @ops.custom_gradient
+    def quantize(x, scale, high):
+        def gradient(upstream):
+            inside = within(upstream, x, scale * -0.5, scale * last_that_rounds_to_highest)
+            return inside, ops.zeros_like(scale), ops.zeros_like(high)
+
+        return nearest_from_zero(x, scale, high, bitwidth), gradient
+
+    return quantize
 
 
 def round_to_grid(x, scale):

@@ -19,7 +19,7 @@ from qpipe.numerics import (
 )
 from qpipe.quantizers.arguments import one_of, whole_number
 from qpipe.quantizers.backend import clip, read_now
-from qpipe.quantizers.fake_quantization import fake_quantize_activation
+from qpipe.quantizers.fake_quantization import fake_quantize_activation, fake_quantize_from_zero
 from qpipe.quantizers.freezing import until_frozen
 from qpipe.quantizers.learned_step import learned_fake_quantize, learned_scale
 from qpipe.quantizers.observation import Arithmetic, current_observation
@@ -149,6 +149,10 @@ class OutputQuantizer(keras.layers.Layer):
             return x
         if training and self.learned_step and not self.fixed:
             return self._learn(_clamp(x, bounds))
+        if training and not self.fixed and self._starts_at_zero(bounds):
+            high = self._see(x, bounds)[1]
+            high = ops.minimum(high, bounds[1]) if math.isfinite(bounds[1]) else high
+            return fake_quantize_from_zero(x, self._derive_from_zero(high), high, self.bitwidth)
         scale, zero_point = self._tracked_parameters(x, bounds) if training and not self.fixed else self.parameters()
         lowest, highest = self._limits(scale, zero_point, bounds)
         if training and self._random is not None:
@@ -320,16 +324,28 @@ class OutputQuantizer(keras.layers.Layer):
         tracks = self.ema_freeze_delay != 0 and not self.known_frozen
         return until_frozen(self, lambda: self._move(x, bounds), self._stored if tracks else self.parameters)
 
+    def _starts_at_zero(self, bounds) -> bool:
+        """Whether a training step's integers are all of those from 0 up to the end of the range, and known to move."""
+        if bounds[0] != 0.0 or self.integers.lowest != 0 or self.members > 1:
+            return False
+        if self.scale_kind != "float" or self._random is not None:
+            return False
+        ends = read_now(self.tracked.ends)
+        return ends is not None and ends[0] == 0.0 and (self.ema_freeze_delay is None or self.known_frozen is False)
+
     def _move(self, x, bounds):
         """Returns scale and zero point for this training step, and takes note of the range of `x`."""
+        return self._derive(self._see(x, bounds))
+
+    def _see(self, x, bounds):
+        """Returns the range for this training step, and takes note of that of `x`."""
         x = ops.stop_gradient(x)
         low = ops.zeros(()) if bounds[0] == 0.0 else ops.minimum(ops.cast(ops.min(x), "float32"), 0.0)
         high = ops.maximum(ops.cast(ops.max(x), "float32"), 0.0)
         high = ops.minimum(high, bounds[1]) if math.isfinite(bounds[1]) else high
-        ends = self.tracked.see(
+        return self.tracked.see(
             ops.stack([low, high]), members=self.members, momentum=self.momentum, delay=self.ema_freeze_delay
         )
-        return self._derive(ends)
 
     def _learn(self, x):
         """Quantizes with the learned scale; N of the gradient's scale are the values of one sample."""
@@ -352,6 +368,15 @@ class OutputQuantizer(keras.layers.Layer):
             scale, zero_point = affine_parameters(low, high, self.integers, power_of_two=power_of_two)
         self._store(scale, zero_point)
         return scale, zero_point
+
+    def _derive_from_zero(self, high):
+        """Stores and returns the scale of the range [0, high]: what `_derive` gives for it, in fewer steps.
+
+        The zero point is 0 already.
+        """
+        scale = scale_for_maximum(high, self.integers.highest)
+        self.stored_scale.assign(scale)
+        return scale
 
     def _keep(self, scale: np.ndarray, zero_point: np.ndarray) -> None:
         """Sets the parameters as they are, and the range that they cover."""

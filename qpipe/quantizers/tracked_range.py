@@ -24,7 +24,7 @@ class TrackedRange:
 
     Attributes:
         ends: lowest and highest real value, shape (2,).
-        pending: what the step under way has seen, shape (2,).
+        pending: what the step under way has seen, shape (2,); `ends` where that is nothing.
         turn: how many of its members it has seen; 0 where nothing is pending.
         steps: how many training steps `ends` holds.
         calibrated: whether `ends` was ever set.
@@ -40,6 +40,7 @@ class TrackedRange:
     def set(self, ends) -> None:
         """Sets the range and forgets what is pending."""
         self.ends.assign(ends)
+        self.pending.assign(ends)
         self.turn.assign(0)
         self.calibrated.assign(True)
 
@@ -56,10 +57,13 @@ class TrackedRange:
             The range with which the member quantizes.
         """
         turn = ops.convert_to_tensor(self.turn)
-        complete = turn >= members
-        ends, steps = self._moved(complete, momentum)
         turn_now = ops.ones_like(turn)
-        if members > 1:
+        if members == 1:
+            ends, steps = self._moved(momentum), self.steps + turn
+        else:
+            complete = turn >= members
+            ends = ops.where(complete, self._moved(momentum), self.ends)
+            steps = self.steps + ops.cast(complete, "int64")
             restart = ops.logical_or(complete, turn == 0)
             seen = ops.where(restart, seen, union(ops.convert_to_tensor(self.pending), seen))
             turn_now = ops.where(restart, turn_now, turn + 1)
@@ -68,7 +72,7 @@ class TrackedRange:
             self.calibrated.assign(ops.logical_or(self.calibrated, turn_now >= members))
         if delay is not None:
             over = steps >= delay
-            seen = ops.where(over, self.pending, seen)
+            seen = ops.where(over, ends, seen)
             turn_now = ops.where(over, 0, turn_now)
         self.ends.assign(ends)
         self.steps.assign(steps)
@@ -78,20 +82,18 @@ class TrackedRange:
 
     def settle(self, momentum: float):
         """Moves the range towards what is pending, so that nothing is; returns the range."""
-        ends, steps = self._moved(self.turn > 0, momentum)
-        self.ends.assign(ends)
-        self.steps.assign(steps)
-        self.turn.assign(0)
+        ends = self._moved(momentum)
+        self.steps.assign(self.steps + ops.cast(self.turn > 0, "int64"))
+        self.set(ends)
         return ends
 
-    def _moved(self, wanted, momentum: float):
-        """Returns the range, moved towards the pending one where `wanted`, and the number of steps that it holds.
+    def _moved(self, momentum: float):
+        """Returns the range, moved towards the pending one.
 
         A pending range that equals the range, as that of the first step does, leaves it as it is, bit for bit.
         """
         ends = ops.convert_to_tensor(self.ends)
-        moved = ends + (ops.convert_to_tensor(self.pending) - ends) * (1.0 - momentum)
-        return ops.where(wanted, moved, ends), self.steps + ops.cast(wanted, "int64")
+        return ends + (ops.convert_to_tensor(self.pending) - ends) * (1.0 - momentum)
 
 
 def union(one, other):

@@ -36,6 +36,19 @@ def test_moments_and_their_gradient_are_the_derived_ones_in_float64(shape, in_gr
         np.testing.assert_allclose(value, reference, rtol=2e-5, atol=2e-5)
 
 
+def test_large_means_keep_two_passes(layer, rng):
+    """One pass would lose the variance beside the square of the mean."""
+    x = (rng.normal(size=(500, 4)) * 1e-2 + 100.0).astype("float32")
+    expected = x.astype("float64").var(0)
+    _, in_one_pass = layer.batch_moments(tf.constant(x))
+    layer.moving_mean.assign([100.0] * 4)
+    layer.moving_variance.assign([1e-4] * 4)
+    _, in_two_passes = layer.batch_moments(tf.constant(x))
+    np.testing.assert_allclose(in_two_passes, expected, rtol=1e-3)
+    assert np.abs(np.array(in_one_pass) / expected - 1.0).max() > 1e-2
+    assert np.array(in_one_pass).min() >= 0.0
+
+
 def test_moments_move_the_moving_statistics_and_count_the_step(layer, rng):
     x = rng.normal(size=(50, 4)).astype("float32") + 2.0
     layer.batch_moments(tf.constant(x))

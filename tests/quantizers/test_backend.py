@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from qpipe.quantizers.backend import clip, nearest_multiple, within
+from qpipe.numerics import scale_for_maximum
+from qpipe.quantizers.backend import clip, mean_square, nearest_from_zero, nearest_multiple, within
 
 VALUES = np.array([-np.inf, -300.5, -128.0, -127.5, -0.0, 0.25, 126.9, 127.0, 127.1, np.inf, np.nan], "float32")
 
@@ -68,3 +69,30 @@ def test_a_gradient_passes_within_two_ends_the_ends_included():
     upstream = np.arange(1, 8, dtype="float32")
     found = within(*(keras.ops.convert_to_tensor(value) for value in (upstream, x, np.float32(-2), np.float32(5))))
     assert np.array(found).tolist() == [0, 2, 3, 4, 5, 6, 0]
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("bitwidth", [2, 8, 16])
+@pytest.mark.parametrize("high", [6.0, 0.37, 255.0 / 64, 0.0])
+def test_nearest_from_zero_are_products_with_the_scale(high, bitwidth, rng):
+    """Ties included, where the scale is a power of two; a range without width gives zeros."""
+    highest = 2**bitwidth - 1
+    scale = scale_for_maximum(np.array(high, "float32"), highest)
+    steps = np.concatenate([[-2.0, -0.5, 0.0, 0.5, 1.5, 2.5], rng.uniform(-9, highest + 9, 500)]).astype("float32")
+    x = steps * scale
+    found = nearest_from_zero(*(tf.constant(value, tf.float32) for value in (x, scale, high)), bitwidth)
+    integers = np.array(found, "float64") / scale
+    if high == 0.0:
+        assert not np.any(found)
+        return
+    np.testing.assert_array_equal(np.rint(integers).astype("float32") * scale, found)
+    distance = np.abs(integers - np.clip(steps, 0, highest))
+    assert distance.max() <= 0.5 + highest * 2.0**-22
+    if high == 255.0 / 64 and bitwidth == 8:
+        np.testing.assert_array_equal(integers, np.clip(np.rint(steps), 0, highest))
+
+
+@pytest.mark.usefixtures("backend")
+def test_mean_of_squares_over_some_axes(rng):
+    x = rng.normal(size=(3, 4, 5)).astype("float32")
+    np.testing.assert_allclose(mean_square(tf.constant(x), [0, 1]), np.square(x).mean((0, 1)), rtol=1e-6)

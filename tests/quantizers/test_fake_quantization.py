@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from qpipe.quantizers.fake_quantization import fake_quantize, fake_quantize_activation, round_to_grid
+from qpipe.quantizers.fake_quantization import (
+    fake_quantize,
+    fake_quantize_activation,
+    fake_quantize_from_zero,
+    round_to_grid,
+)
 
 
 def value_and_gradients(x, scale, lowest, highest):
@@ -60,6 +65,27 @@ def test_activations_are_quantized_alike(lowest, highest, rng):
         with tf.GradientTape() as tape:
             tape.watch([x, scale])
             y = function(x, scale, float(lowest), float(highest))
+        results.append((y.numpy(), *tape.gradient(y, [x, scale], output_gradients=upstream)))
+    for expected, found in zip(*results, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("bitwidth", [2, 5, 8])
+def test_activations_from_zero_are_quantized_alike(bitwidth, rng):
+    """Ties, the ends, and what lies beyond: values and gradients are those of `fake_quantize`."""
+    highest = 2**bitwidth - 1
+    scale, high = tf.constant(2.0**-6), tf.constant(highest * 2.0**-6)
+    ends = np.add.outer([0, highest], [-1.0, -0.5, -0.4, 0.0, 0.4, 0.5, 1.0]).ravel()
+    x = tf.constant(np.concatenate([ends, rng.uniform(-9, highest + 9, 500)]) * 2.0**-6, tf.float32)
+    upstream = tf.range(1.0, len(x) + 1.0)
+    results = []
+    for function in (
+        lambda: fake_quantize(x, scale, 0.0, float(highest)),
+        lambda: fake_quantize_from_zero(x, scale, high, bitwidth),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch([x, scale])
+            y = function()
         results.append((y.numpy(), *tape.gradient(y, [x, scale], output_gradients=upstream)))
     for expected, found in zip(*results, strict=True):
         np.testing.assert_array_equal(found, expected)
