@@ -162,6 +162,8 @@ class Exporting:
         self.log.record({size: exported.bytes})
         if exported.peak_activation_bytes is not None:
             self.log.record({"size/peak_activation_bytes": exported.peak_activation_bytes})
+        if exported.float_bytes is not None:
+            self.log.record({"size/float_file_bytes": exported.float_bytes})
         self.terminal.say(f"{exported.path.name}: {exported.bytes:,} bytes, {', '.join(exported.operators)}")
         for note in exported.notes:
             self.terminal.say(f"  {note}")

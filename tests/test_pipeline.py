@@ -53,7 +53,7 @@ def test_metrics_have_their_documented_keys(first):
     expected = {f"time/{stage}_s" for stage in STAGES}
     expected |= {"float/accuracy", "folded/accuracy", "quantized/accuracy", "agreement"}
     expected |= {"size/float_bytes", "size/packed_weight_bytes", "train/qat/freeze_step"}
-    expected |= {"size/file_bytes", "size/peak_activation_bytes", "size/multiply_accumulates"}
+    expected |= {"size/file_bytes", "size/float_file_bytes", "size/peak_activation_bytes", "size/multiply_accumulates"}
     of_a_file = ("accuracy", "agreement", "mismatch_rate", "max_lsb", "layer_mismatch_rate")
     expected |= {"cost/bit_operations", *(f"litert/{name}" for name in of_a_file)}
     for stage in ("float", "qat"):

@@ -54,6 +54,7 @@ class ExportedFile:
         operators: names of the format's operators that it uses.
         peak_activation_bytes: memory of the activations of one sample, where operators run one after the other and a
             tensor is freed after its last reader; None where the format does not say.
+        float_bytes: size of the same file with its quantized constants in float32; None where nobody asks for it.
         bound: how far it may be from the engine.
         notes: what should be known about it, one sentence each.
         warnings: what it may compute otherwise than the integer engine, one sentence each.
@@ -63,6 +64,7 @@ class ExportedFile:
     bytes: int
     operators: tuple[str, ...]
     peak_activation_bytes: int | None
+    float_bytes: int | None
     bound: Bound
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -171,6 +171,14 @@ def test_peak_activation_memory_of_a_chain(tmp_path):
     assert exported.peak_activation_bytes == 9 * 8 * (4 + 16)
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_file_in_float_has_four_bytes_for_every_weight(bits, tmp_path):
+    """Kernel integers become floats; so do the biases, which have 4 bytes already."""
+    model = quantized(lambda x: k.Conv2D(2, 1)(x), config(weight=bits))
+    exported = qpipe.export_litert(model, tmp_path / "model.tflite")
+    assert exported.float_bytes == exported.bytes + 4 * 2 * (4 - bits / 8)
+
+
 def test_peak_activation_memory_of_a_branch(tmp_path):
     def build(x):
         y = k.Conv2D(8, 1)(x)

@@ -12,7 +12,7 @@ import keras
 from qpipe.config.export_schema import ExportIo
 from qpipe.errors import ExportError, nearest
 from qpipe.export.exported import ExportedFile
-from qpipe.export.litert.sizes import peak_activation_bytes
+from qpipe.export.litert.sizes import float_file_bytes, peak_activation_bytes
 from qpipe.export.litert.write import write_network
 from qpipe.export.network import Network, network_of
 from qpipe.integer.operator import Notes
@@ -98,6 +98,7 @@ def write_litert(
         len(written.content),
         tuple(sorted({operator for operator, _, _ in written.graph.operators})),
         peak_activation_bytes(written.graph),
+        float_file_bytes(written.graph, len(written.content)),
         written.bound,
         written.notes,
         written.warnings,

@@ -1,4 +1,4 @@
-"""What a LiteRT file needs in memory."""
+"""What a LiteRT file needs in memory, and what it would take in float."""
 
 from __future__ import annotations
 
@@ -25,6 +25,19 @@ def peak_activation_bytes(file: GraphFile) -> int:
         peak = max(peak, sum(_bytes(file.tensors[index]) for index in alive))
         alive -= {index for index in alive if last_read.get(index) == position}
     return peak
+
+
+def float_file_bytes(file: GraphFile, file_bytes: int) -> int:
+    """Returns the size of the same file with every quantized constant in float32.
+
+    Args:
+        file: the graph that was written.
+        file_bytes: the size of its file.
+    """
+    constants = {
+        tensor.content: tensor for tensor in file.tensors if tensor.data is not None and tensor.scale is not None
+    }
+    return file_bytes + sum(4 * math.prod(tensor.shape) - len(content) for content, tensor in constants.items())
 
 
 def _bytes(tensor: FileTensor) -> int:

@@ -81,6 +81,7 @@ def write_onnx(
         len(written.content),
         written.operators,
         None,
+        None,
         _bound(network, written),
         written.notes,
     )
