@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from qpipe.quantizers.backend import mean_square, read_now
+from qpipe.quantizers.backend import mean_square
 from qpipe.quantizers.freezing import until_frozen
 
 _Layer: Any = keras.layers.Layer if TYPE_CHECKING else object
@@ -52,6 +52,7 @@ class BatchStatistics(_Layer):
         center: whether there is a beta.
         scale: whether there is a gamma.
         ema_freeze_delay: training steps that use batch statistics; None or a negative number never freezes.
+        moments_in_one_pass: whether a batch's variance is E[y^2] - E[y]^2, which is faster; see `choose_moments`.
         *args: of the next class.
         **kwargs: initializers, regularizers and constraints as in `keras.layers.BatchNormalization`;
             the rest goes to the next class.
@@ -66,6 +67,7 @@ class BatchStatistics(_Layer):
         center: bool = True,
         scale: bool = True,
         ema_freeze_delay: int | None = None,
+        moments_in_one_pass: bool = False,
         **kwargs,
     ):
         defaults = {"gamma_initializer": "ones", "moving_variance_initializer": "ones"}
@@ -80,6 +82,7 @@ class BatchStatistics(_Layer):
         self.center = center
         self.scale = scale
         self.ema_freeze_delay = None if ema_freeze_delay is not None and ema_freeze_delay < 0 else ema_freeze_delay
+        self.moments_in_one_pass = moments_in_one_pass
         self.known_frozen: bool | None = None
         for name, value in own.items():
             setattr(self, name, _GETTERS[name.rsplit("_", 1)[1]](value))
@@ -123,11 +126,20 @@ class BatchStatistics(_Layer):
         if mask is not None:
             mean, variance = _masked_moments(y, mask)
         else:
-            mean, variance = (_moments_in_one_pass if self._means_are_small() else _channel_moments)(y)
+            mean, variance = (_moments_in_one_pass if self.moments_in_one_pass else _channel_moments)(y)
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + ops.stop_gradient(batch) * (1.0 - self.momentum))
         self.steps.assign(self.steps + 1)
         return mean, variance
+
+    def choose_moments(self) -> None:
+        """Computes variances in one pass from now on if no moving mean is large beside its deviation.
+
+        The choice is kept with the layer's configuration: a training that is resumed computes as it began.
+        """
+        mean, variance = (ops.convert_to_numpy(moving) for moving in (self.moving_mean, self.moving_variance))
+        small = np.square(mean) <= LARGEST_SQUARED_MEAN * (variance + self.epsilon)
+        self.moments_in_one_pass = bool(small.all())
 
     def moving_moments(self):
         """Returns the moving mean and variance."""
@@ -149,17 +161,11 @@ class BatchStatistics(_Layer):
             "center": self.center,
             "scale": self.scale,
             "ema_freeze_delay": self.ema_freeze_delay,
+            "moments_in_one_pass": self.moments_in_one_pass,
         }
         for name in STATISTICS_ARGUMENTS:
             config[name] = _SERIALIZERS[name.rsplit("_", 1)[1]](getattr(self, name))
         return config
-
-    def _means_are_small(self) -> bool:
-        """Whether no moving mean is large beside its deviation, as far as that is known while a graph is traced."""
-        mean, variance = read_now(self.moving_mean), read_now(self.moving_variance)
-        if mean is None or variance is None:
-            return False
-        return bool((np.square(mean) <= LARGEST_SQUARED_MEAN * (variance + self.epsilon)).all())
 
     def _parameter(self, name, channels):
         return self.add_weight(

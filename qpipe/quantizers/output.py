@@ -151,7 +151,6 @@ class OutputQuantizer(keras.layers.Layer):
             return self._learn(_clamp(x, bounds))
         if training and not self.fixed and self._starts_at_zero(bounds):
             high = self._see(x, bounds)[1]
-            high = ops.minimum(high, bounds[1]) if math.isfinite(bounds[1]) else high
             return fake_quantize_from_zero(x, self._derive_from_zero(high), high, self.bitwidth)
         scale, zero_point = self._tracked_parameters(x, bounds) if training and not self.fixed else self.parameters()
         lowest, highest = self._limits(scale, zero_point, bounds)
@@ -325,13 +324,18 @@ class OutputQuantizer(keras.layers.Layer):
         return until_frozen(self, lambda: self._move(x, bounds), self._stored if tracks else self.parameters)
 
     def _starts_at_zero(self, bounds) -> bool:
-        """Whether a training step's integers are all of those from 0 up to the end of the range, and known to move."""
+        """Whether a training step's integers are all of those from 0 up to the end of the range, and known to move.
+
+        What is true of the ends at the first step stays true: they move towards values inside the bounds.
+        """
         if bounds[0] != 0.0 or self.integers.lowest != 0 or self.members > 1:
             return False
         if self.scale_kind != "float" or self._random is not None:
             return False
         ends = read_now(self.tracked.ends)
-        return ends is not None and ends[0] == 0.0 and (self.ema_freeze_delay is None or self.known_frozen is False)
+        if ends is None or ends[0] != 0.0 or ends[1] > bounds[1]:
+            return False
+        return self.ema_freeze_delay is None or self.known_frozen is False
 
     def _move(self, x, bounds):
         """Returns scale and zero point for this training step, and takes note of the range of `x`."""

@@ -18,12 +18,16 @@ logger = logging.getLogger("qpipe")
 def follow_data(model: keras.Model, rounded: Collection[str] = ()) -> None:
     """Lets weight scales follow the weights, or learn, as quantization-aware training needs it after a calibration.
 
+    Layers with batch statistics choose how they compute them; see `BatchStatistics.choose_moments`.
+
     Args:
         model: a calibrated model.
         rounded: names of layers whose weights were rounded for their scales: these stay as they are, unless they are
             learned. Derived from rounded weights they would be others, and most weights would leave their grid.
     """
     for layer in quantized_linear_layers(model):
+        if isinstance(layer, BatchStatistics):
+            layer.choose_moments()
         if layer.name not in rounded or layer.kernel_quantizer.learned_step:
             layer.kernel_quantizer.release()
 

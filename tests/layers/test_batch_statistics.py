@@ -25,7 +25,9 @@ def moments_and_gradient(moments, x, weights):
 
 @pytest.mark.parametrize("shape", [(1, 4), (6, 4), (5, 3, 4), (3, 5, 2, 4), (2, 3, 2, 2, 4)])
 @pytest.mark.parametrize("in_graph", [False, True])
-def test_moments_and_their_gradient_are_the_derived_ones_in_float64(shape, in_graph, layer, rng):
+@pytest.mark.parametrize("in_one_pass", [False, True])
+def test_moments_and_their_gradient_are_the_derived_ones_in_float64(shape, in_one_pass, in_graph, layer, rng):
+    layer.moments_in_one_pass = in_one_pass
     x = rng.normal(size=shape) * [0.1, 1.0, 3.0, 10.0] + [5.0, 0.0, -3.0, 20.0]
     weights = rng.normal(size=(2, 4))
     axes = list(range(len(shape) - 1))
@@ -40,9 +42,14 @@ def test_large_means_keep_two_passes(layer, rng):
     """One pass would lose the variance beside the square of the mean."""
     x = (rng.normal(size=(500, 4)) * 1e-2 + 100.0).astype("float32")
     expected = x.astype("float64").var(0)
+    layer.choose_moments()
+    assert layer.moments_in_one_pass
     _, in_one_pass = layer.batch_moments(tf.constant(x))
-    layer.moving_mean.assign([100.0] * 4)
+    layer.moving_mean.assign([100.0, 0.0, 0.0, 0.0])
     layer.moving_variance.assign([1e-4] * 4)
+    layer.choose_moments()
+    assert not layer.moments_in_one_pass
+    assert not QuantizedBatchNormalization.from_config(layer.get_config()).moments_in_one_pass
     _, in_two_passes = layer.batch_moments(tf.constant(x))
     np.testing.assert_allclose(in_two_passes, expected, rtol=1e-3)
     assert np.abs(np.array(in_one_pass) / expected - 1.0).max() > 1e-2
