@@ -20,6 +20,7 @@ FOLDING_ARGUMENTS = (
     "center",
     "scale",
     "ema_freeze_delay",
+    "moments_in_one_pass",
     *STATISTICS_ARGUMENTS,
 )
 
