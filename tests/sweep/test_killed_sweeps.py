@@ -15,14 +15,17 @@ LAUNCHERS = {"basic": (), "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_
 KILLS = 5
 
 
-@pytest.fixture(scope="module")
-def undisturbed(small_files, tmp_path_factory):
-    """How long an undisturbed sweep took, and the metrics of its jobs."""
+@pytest.fixture(scope="module", params=LAUNCHERS)
+def undisturbed(request, small_files, tmp_path_factory):
+    """The launcher, how long an undisturbed sweep with it took, and the metrics of its jobs.
+
+    Launchers give TensorFlow different numbers of threads, on which the order of its float sums depends.
+    """
     sweep = SmallSweep(small_files, tmp_path_factory.mktemp("undisturbed") / "runs")
     started = time.perf_counter()
-    done = sweep.run(SWEPT)
+    done = sweep.run(SWEPT, *LAUNCHERS[request.param])
     assert done.returncode == 0, done.stderr
-    return time.perf_counter() - started, finished_metrics(sweep)
+    return request.param, time.perf_counter() - started, finished_metrics(sweep)
 
 
 def finished_metrics(sweep):
@@ -42,10 +45,9 @@ def finished_metrics(sweep):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_killed_at_random_moments(launcher, undisturbed, small_sweep):
+def test_killed_at_random_moments(undisturbed, small_sweep):
     """With joblib two jobs run at once, in processes that outlive the one that is killed."""
-    seconds, metrics = undisturbed
+    launcher, seconds, metrics = undisturbed
     command = small_sweep.command(SWEPT, *LAUNCHERS[launcher])
     rng = np.random.default_rng(len(launcher))
     for delay in rng.uniform(0.1, 0.5, KILLS) * seconds:
