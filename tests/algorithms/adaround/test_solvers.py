@@ -10,7 +10,7 @@ import tensorflow as tf
 from qpipe.algorithms.adaround.core import SoftRounding, nearest, rounding_down
 from qpipe.algorithms.adaround.gram import round_on_matrices
 from qpipe.algorithms.adaround.optimize import default_optimizer
-from qpipe.algorithms.adaround.sgd import round_on_batches, squared_error
+from qpipe.algorithms.adaround.sgd import _random_order, round_on_batches, squared_error
 
 SCALE = np.full((1, 4), 0.4)
 
@@ -147,3 +147,23 @@ def test_a_loss_of_ones_own():
     result = on_batches(inputs, kernel, target, SoftRounding(iterations=100, warm_start=0.99), loss=huber)
     kept = on_batches(inputs, kernel, target, SoftRounding(iterations=100, warm_start=0.99))
     assert result.course.loss[-1] < kept.course.loss[-1]
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (7, 7), (3, 8), (5, 1)])
+def test_windows_draw_every_sample_as_often_as_any_other(count, batch_size):
+    order = _random_order(count, batch_size, seed=1)
+    windows = np.lib.stride_tricks.sliding_window_view(order, batch_size)
+    assert len(windows) == count
+    assert set(np.bincount(windows.ravel(), minlength=count)) == {batch_size}
+    assert not np.array_equal(order, _random_order(count, batch_size, seed=2))
+
+
+def test_the_written_gradient_of_the_squared_error_is_the_derived_one():
+    rng = np.random.default_rng(0)
+    target, output = (tf.constant(rng.normal(size=(4, 3, 5)), tf.float32) for _ in range(2))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(output)
+        ours = squared_error(target, output)
+        derived = tf.reduce_mean(tf.reduce_sum(tf.square(target - output), axis=-1))
+    np.testing.assert_allclose(ours, derived, rtol=1e-5)
+    np.testing.assert_allclose(tape.gradient(ours, output), tape.gradient(derived, output), rtol=1e-5)
