@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
 from qpipe.algorithms.layerwise.sample_store import SampleStore, StoredArray
-from qpipe.algorithms.layerwise.walk import LayerData
+
+Batches = Callable[[np.ndarray], Iterator[tuple[np.ndarray, np.ndarray]]]
 
 SHARE_OF_LIMIT = 4
 
@@ -17,21 +20,21 @@ class BatchSource:
     loop draws from another random part of the samples that does.
 
     Args:
-        data: the layer.
+        batches: yields inputs and outputs for sorted numbers of samples.
+        chunk: samples that it yields at a time.
         store: keeps the arrays.
         indices: sorted numbers of the samples.
         seed: of the parts.
-        asymmetric: whether the inputs are those of the quantized model.
     """
 
-    def __init__(self, data: LayerData, store: SampleStore, indices: np.ndarray, seed: int, asymmetric: bool):
-        self.data, self.store, self.indices, self.seed = data, store, indices, seed
-        self.asymmetric = asymmetric
+    def __init__(self, batches: Batches, chunk: int, store: SampleStore, indices: np.ndarray, seed: int):
+        self.batches, self.chunk = batches, chunk
+        self.store, self.indices, self.seed = store, indices, seed
         self._arrays: list[StoredArray] = []
         self._part: tuple[np.ndarray, np.ndarray] | None = None
 
     def __enter__(self) -> BatchSource:
-        self._arrays = self.store.fill(len(self.indices), self.data.chunk, self._pair)
+        self._arrays = self.store.fill(len(self.indices), self.chunk, self._pair)
         return self
 
     def __exit__(self, *exception) -> None:
@@ -52,4 +55,4 @@ class BatchSource:
         return np.asarray(inputs[chosen]), np.asarray(targets[chosen])
 
     def _pair(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        return next(self.data.batches(self.indices[start:stop], asymmetric=self.asymmetric))
+        return next(self.batches(self.indices[start:stop]))

@@ -75,7 +75,7 @@ def held_out_error(problem: RoundingProblem, held_out: np.ndarray) -> tuple[floa
     kernel, bias = problem.layer.kernel, problem.data.quantized_bias()
     error = signal = 0.0
     positions = 0
-    for inputs, target in problem.data.batches(held_out, asymmetric=problem.config.asymmetric):
+    for inputs, target in problem.batches(held_out):
         wanted = activation(ops.convert_to_tensor(target))
         output = activation(problem.data.output_of(inputs, kernel, bias))
         error += float(ops.sum(ops.square(wanted - output)))

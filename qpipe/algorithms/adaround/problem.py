@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
 
 import keras
 import numpy as np
@@ -82,12 +82,12 @@ class RoundingProblem:
         )
         if not needed or self.needed_megabytes > self.config.memory_limit_mb:
             return None
-        return moments(self.form, self._batches())
+        return moments(self.form, self.batches(self.train))
 
     @cached_property
     def means(self) -> Means:
         """The layer's first moments."""
-        return means(self.form, self._batches()) if self.moments is None else self.moments.means
+        return means(self.form, self.batches(self.train)) if self.moments is None else self.moments.means
 
     @cached_property
     def quadratic(self) -> tuple[np.ndarray, np.ndarray, float] | None:
@@ -120,5 +120,11 @@ class RoundingProblem:
             return np.zeros((self.form.groups, self.form.columns))
         return self.form.per_channel(bias).astype("float64")
 
-    def _batches(self) -> Any:
-        return self.data.batches(self.train, asymmetric=self.config.asymmetric)
+    def batches(self, indices: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the inputs that the layer is rounded on and the outputs that it should have, chunk by chunk.
+
+        Args:
+            indices: sorted numbers of the samples.
+        """
+        asymmetric = self.config.asymmetric
+        return self.data.batches(indices, asymmetric=asymmetric, with_branches=asymmetric)

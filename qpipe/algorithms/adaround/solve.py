@@ -33,17 +33,16 @@ def solve(problem: RoundingProblem) -> list[Rounded]:
 def gptq(problem: RoundingProblem) -> Rounded:
     """Error feedback, then coordinate descent."""
     assert problem.quadratic is not None
-    gram, cross, _ = problem.quadratic
     ends = problem.lowest, problem.highest
-    integers = error_feedback(gram, problem.start, problem.scale, *ends)
-    return Rounded(coordinate_descent(gram, cross, integers, problem.scale, *ends))
+    integers = error_feedback(problem.quadratic[0], problem.start, problem.scale, *ends)
+    return Rounded(_descended(problem, integers))
 
 
 def gram(problem: RoundingProblem) -> Rounded:
-    """AdaRound on the layer's matrices."""
+    """AdaRound on the layer's matrices, then coordinate descent."""
     assert problem.quadratic is not None
     lower, h = rounding_down(problem.start, problem.scale, problem.lowest, problem.highest)
-    return round_on_matrices(
+    result = round_on_matrices(
         problem.settings.soft(problem.config.iterations),
         *problem.quadratic,
         lower,
@@ -53,6 +52,8 @@ def gram(problem: RoundingProblem) -> Rounded:
         jit_compile=True,
         on_call=_told(problem, problem.config.iterations),
     )
+    result.integers = _descended(problem, result.integers)
+    return result
 
 
 def sgd(problem: RoundingProblem) -> Rounded:
@@ -84,10 +85,16 @@ def activation_in_loss(problem: RoundingProblem) -> Callable:
     return problem.layer.activation
 
 
+def _descended(problem: RoundingProblem, integers: np.ndarray) -> np.ndarray:
+    assert problem.quadratic is not None
+    gram, cross, _ = problem.quadratic
+    return coordinate_descent(gram, cross, integers, problem.scale, problem.lowest, problem.highest)
+
+
 def _on_batches(problem: RoundingProblem, lower: np.ndarray, h: np.ndarray, iterations: int) -> Rounded:
     form, settings = problem.form, problem.settings
     activation, bias = activation_in_loss(problem), _bias_of_kernel(problem)
-    source = BatchSource(problem.data, problem.store, problem.train, settings.seed, problem.config.asymmetric)
+    source = BatchSource(problem.batches, problem.data.chunk, problem.store, problem.train, settings.seed)
     with source:
         result = round_on_batches(
             settings.soft(iterations),

@@ -57,6 +57,10 @@ class GraphRun:
                 raise QuantizationError(f"layer {node.name!r} was run before it was looked at")
         return self._stored[id(node.inputs[0])]
 
+    def known(self, edge: Edge) -> StoredArray | None:
+        """Returns a tensor that is computed and not given back yet; None of any other."""
+        return self._stored.get(id(edge))
+
     def _uses_of(self, edge: Edge) -> int:
         return len(self.graph.consumers(edge))
 

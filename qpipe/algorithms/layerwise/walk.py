@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from qpipe.algorithms.layerwise.branches import Branch, added_branches
 from qpipe.algorithms.layerwise.graph_run import GraphRun
 from qpipe.algorithms.layerwise.matrix_form import MatrixForm, matrix_form
 from qpipe.algorithms.layerwise.sample_store import SampleStore, StoredArray
@@ -35,6 +36,7 @@ class LayerData:
         float_inputs: its inputs in the float model.
         float_kernel: the float model's kernel.
         float_bias: and bias, or None.
+        branches: what its output is added to.
         chunk: samples to compute with at a time.
     """
 
@@ -44,6 +46,7 @@ class LayerData:
     float_inputs: StoredArray
     float_kernel: Any
     float_bias: Any
+    branches: list[Branch]
     chunk: int
 
     @property
@@ -57,20 +60,24 @@ class LayerData:
         return len(self.inputs.values)
 
     def batches(
-        self, indices: np.ndarray | None = None, *, asymmetric: bool = True
+        self, indices: np.ndarray | None = None, *, asymmetric: bool = True, with_branches: bool = False
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the layer's real inputs and the float model's output before the activation, chunk by chunk.
 
         Args:
             indices: sorted numbers of the samples; None takes all.
             asymmetric: whether the inputs are those of the quantized model, else of the float model.
+            with_branches: whether the output makes up for the errors of the branches that are added to it.
         """
         indices = np.arange(self.samples) if indices is None else indices
         for start in range(0, len(indices), self.chunk):
             chosen = indices[start : start + self.chunk]
             reference = np.asarray(self.float_inputs.values[chosen])
             inputs = np.asarray(self.inputs.values[chosen]) * self.input_scale if asymmetric else reference
-            yield inputs, self.target_of(reference)
+            target = self.target_of(reference)
+            if with_branches and self.branches:
+                target = target + sum(branch.error(chosen) for branch in self.branches)
+            yield inputs, target
 
     def target_of(self, reference: np.ndarray) -> np.ndarray:
         """Returns the float model's output before the activation for inputs of its layer."""
@@ -118,7 +125,7 @@ def walk(
             continue
         if isinstance(layer, QuantizedBatchNormalization):
             continue
-        yield _data_of(layer, run.input_of(node), node, reference, store)
+        yield _data_of(node, run, reference, store)
 
 
 def folded_alike(float_model: keras.Model, model: keras.Model) -> keras.Model:
@@ -135,7 +142,8 @@ def folded_alike(float_model: keras.Model, model: keras.Model) -> keras.Model:
     return apply_folding(graph, FoldingPlan(folds), FoldingConfig()) if folds else float_model
 
 
-def _data_of(layer, inputs: StoredArray, node: Node, reference: GraphRun, store: SampleStore) -> LayerData:
+def _data_of(node: Node, run: GraphRun, reference: GraphRun, store: SampleStore) -> LayerData:
+    layer, inputs = node.operation, run.input_of(node)
     counterpart = reference.node(layer.name)
     kernel, bias = _float_weights(counterpart)
     if tuple(kernel.shape) != tuple(layer.kernel.shape):
@@ -150,7 +158,8 @@ def _data_of(layer, inputs: StoredArray, node: Node, reference: GraphRun, store:
     if form is not None:
         per_sample += form.patch_bytes(max(1, outputs // (form.groups * form.columns)))
     chunk = max(1, min(batch_limit(store, per_sample), len(inputs.values)))
-    return LayerData(layer, form, inputs, float_inputs, kernel, bias, chunk)
+    branches = added_branches(run, node, reference, counterpart)
+    return LayerData(layer, form, inputs, float_inputs, kernel, bias, branches, chunk)
 
 
 def batch_limit(store: SampleStore, bytes_per_sample: int) -> int:
