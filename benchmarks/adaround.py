@@ -23,7 +23,8 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from qpipe.algorithms.adaround.core import SoftRounding, nearest, rounding_down  # noqa: E402
-from qpipe.algorithms.adaround.gptq import coordinate_descent, error_feedback, regularized  # noqa: E402
+from qpipe.algorithms.adaround.descent import coordinate_descent, pair_descent  # noqa: E402
+from qpipe.algorithms.adaround.gptq import error_feedback, regularized  # noqa: E402
 from qpipe.algorithms.adaround.gram import round_on_matrices  # noqa: E402
 from qpipe.algorithms.adaround.optimize import ITERATIONS_PER_CALL, default_optimizer  # noqa: E402
 from qpipe.algorithms.adaround.sgd import round_on_batches  # noqa: E402
@@ -105,7 +106,8 @@ def main() -> None:
         )
     started = time.perf_counter()
     integers = error_feedback(gram, kernel, scale, -HIGHEST, HIGHEST)
-    integers = coordinate_descent(gram, cross, integers, scale, -HIGHEST, HIGHEST)
+    for descent in (coordinate_descent, pair_descent):
+        integers = descent(gram, cross, integers, scale, -HIGHEST, HIGHEST)
     seconds = time.perf_counter() - started
     name = "gptq"
     print(f"{name:35s} {seconds / bare():8.0f} bare passes in all; held-out error {error(integers):.4f}")

@@ -1,4 +1,4 @@
-"""Rounding by error feedback and coordinate descent on the matrices of a layer; NumPy in float64.
+"""Rounding by error feedback on the matrices of a layer, and their continuous solution; NumPy in float64.
 
 GPTQ: Frantar et al., arXiv 2210.17323.
 """
@@ -54,49 +54,6 @@ def _upper_factor_of_inverse(gram: np.ndarray) -> np.ndarray:
     reversed_factor = np.linalg.cholesky(gram[:, ::-1, ::-1])
     lower = np.linalg.inv(reversed_factor)
     return np.ascontiguousarray(lower[:, ::-1, ::-1])
-
-
-def coordinate_descent(
-    gram: np.ndarray,
-    cross: np.ndarray,
-    integers: np.ndarray,
-    scale: np.ndarray,
-    lowest: int,
-    highest: int,
-    *,
-    sweeps: int = 50,
-) -> np.ndarray:
-    """Moves single weights to the integer with the least error until no move helps.
-
-    The error of a column is wᵀ G w - 2 wᵀ c; in one weight it is a parabola, whose best integer is known at once.
-
-    Args:
-        gram: (groups, rows, rows).
-        cross: (groups, rows, columns): E[a t].
-        integers: where to start, (groups, rows, columns).
-        scale: (groups, columns).
-        lowest: smallest integer.
-        highest: largest integer.
-        sweeps: at most so many passes over all weights.
-    """
-    integers = integers.copy()
-    curvature = np.einsum("gkk->gk", gram)
-    residual = cross - gram @ (integers * scale[:, np.newaxis, :])
-    for _ in range(sweeps):
-        moved = False
-        for row in range(gram.shape[1]):
-            energy = curvature[:, row, np.newaxis] * scale
-            step = np.divide(residual[:, row], energy, out=np.zeros_like(energy), where=energy > 0.0)
-            change = np.clip(np.rint(integers[:, row] + step), lowest, highest) - integers[:, row]
-            change[np.abs(step) <= 0.5 + 1e-9] = 0.0
-            if not change.any():
-                continue
-            moved = True
-            integers[:, row] += change
-            residual -= gram[:, :, row, np.newaxis] * (change * scale)[:, np.newaxis, :]
-        if not moved:
-            break
-    return integers
 
 
 def regularized(

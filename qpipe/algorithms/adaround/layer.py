@@ -32,6 +32,7 @@ def round_layer(problem: RoundingProblem, held_out: np.ndarray) -> LayerRounding
     """
     started = time.perf_counter()
     record = LayerRounding(problem.layer.name, problem.solver.name, _why_another_solver(problem))
+    record.makes_up_for = [branch.name for branch in problem.branches]
     if problem.by_output_error and problem.quadratic is not None:
         install_scale(problem.layer, problem.form, _scale_of_least_output_error(problem))
     scale = problem.scale

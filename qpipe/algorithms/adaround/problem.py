@@ -10,6 +10,7 @@ import numpy as np
 
 from qpipe.algorithms.adaround.gptq import least_squares, regularized
 from qpipe.algorithms.adaround.settings import RoundingSettings
+from qpipe.algorithms.layerwise.branches import Branch
 from qpipe.algorithms.layerwise.matrix_form import MatrixForm
 from qpipe.algorithms.layerwise.moments import Means, Moments, means, moments
 from qpipe.algorithms.layerwise.sample_store import MEGABYTE, SampleStore
@@ -126,5 +127,9 @@ class RoundingProblem:
         Args:
             indices: sorted numbers of the samples.
         """
-        asymmetric = self.config.asymmetric
-        return self.data.batches(indices, asymmetric=asymmetric, with_branches=asymmetric)
+        return self.data.batches(indices, asymmetric=self.config.asymmetric, with_branches=bool(self.branches))
+
+    @property
+    def branches(self) -> list[Branch]:
+        """Branches that are added to the layer's output and whose errors it makes up for."""
+        return self.data.branches if self.config.asymmetric else []

@@ -19,9 +19,10 @@ class LayerRounding:
         name: of the layer.
         solver: that rounded it; None where it was left alone.
         reason: why it was left alone, or rounded by another solver than the configured one.
+        makes_up_for: layers whose outputs are added to this one's and whose errors it makes up for.
         error_before: of nearest rounding; None without held-out samples.
         error_after: of the result.
-        signal: mean square of the float output, in the same sum.
+        signal: mean square of the output that it should have, in the same sum.
         kept_nearest: whether the nearest rounding stayed because the error got worse.
         changed: share of the weights that are not rounded to nearest.
         undecided: weights that were not decided before hardening.
@@ -34,6 +35,7 @@ class LayerRounding:
     name: str
     solver: str | None = None
     reason: str | None = None
+    makes_up_for: list[str] = field(default_factory=list)
     error_before: float | None = None
     error_after: float | None = None
     signal: float | None = None
@@ -56,6 +58,8 @@ class LayerRounding:
         parts = [f"{self.name}: {self.solver}"]
         if self.reason:
             parts.append(self.reason)
+        if self.makes_up_for:
+            parts.append(f"makes up for {', '.join(repr(name) for name in self.makes_up_for)}")
         if self.error_before is not None and self.error_after is not None:
             parts.append(f"held-out error {self.error_before:.4g} to {self.error_after:.4g}")
         if self.kept_nearest:

@@ -10,12 +10,16 @@ from keras import ops
 
 from qpipe.algorithms.adaround.batches import BatchSource
 from qpipe.algorithms.adaround.core import rounding_down
-from qpipe.algorithms.adaround.gptq import coordinate_descent, error_feedback
+from qpipe.algorithms.adaround.descent import coordinate_descent, pair_descent
+from qpipe.algorithms.adaround.gptq import error_feedback
 from qpipe.algorithms.adaround.gram import round_on_matrices
 from qpipe.algorithms.adaround.optimize import Rounded
 from qpipe.algorithms.adaround.problem import RoundingProblem
 from qpipe.algorithms.adaround.sgd import round_on_batches
 from qpipe.config.schema import Solver
+
+PAIRED_PRODUCTS = 1e8
+"""Size of a layer, groups * rows² * columns, up to which weights are moved in pairs as well: some seconds."""
 
 
 def solve(problem: RoundingProblem) -> list[Rounded]:
@@ -31,7 +35,7 @@ def solve(problem: RoundingProblem) -> list[Rounded]:
 
 
 def gptq(problem: RoundingProblem) -> Rounded:
-    """Error feedback, then coordinate descent."""
+    """Error feedback, then descent by single weights and by pairs."""
     assert problem.quadratic is not None
     ends = problem.lowest, problem.highest
     integers = error_feedback(problem.quadratic[0], problem.start, problem.scale, *ends)
@@ -39,7 +43,7 @@ def gptq(problem: RoundingProblem) -> Rounded:
 
 
 def gram(problem: RoundingProblem) -> Rounded:
-    """AdaRound on the layer's matrices, then coordinate descent."""
+    """AdaRound on the layer's matrices, then descent as with `gptq`."""
     assert problem.quadratic is not None
     lower, h = rounding_down(problem.start, problem.scale, problem.lowest, problem.highest)
     result = round_on_matrices(
@@ -88,7 +92,12 @@ def activation_in_loss(problem: RoundingProblem) -> Callable:
 def _descended(problem: RoundingProblem, integers: np.ndarray) -> np.ndarray:
     assert problem.quadratic is not None
     gram, cross, _ = problem.quadratic
-    return coordinate_descent(gram, cross, integers, problem.scale, problem.lowest, problem.highest)
+    rest = problem.scale, problem.lowest, problem.highest
+    integers = coordinate_descent(gram, cross, integers, *rest)
+    form = problem.form
+    if form.groups * form.rows**2 * form.columns > PAIRED_PRODUCTS:
+        return integers
+    return pair_descent(gram, cross, integers, *rest)
 
 
 def _on_batches(problem: RoundingProblem, lower: np.ndarray, h: np.ndarray, iterations: int) -> Rounded:

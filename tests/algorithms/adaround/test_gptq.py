@@ -1,4 +1,4 @@
-"""Error feedback and coordinate descent against the paper's plain loop and brute force."""
+"""Error feedback and descent against the paper's plain loop and brute force."""
 
 import itertools
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from qpipe.algorithms.adaround.core import nearest
-from qpipe.algorithms.adaround.gptq import coordinate_descent, error_feedback, least_squares, regularized
+from qpipe.algorithms.adaround.descent import coordinate_descent, pair_descent
+from qpipe.algorithms.adaround.gptq import error_feedback, least_squares, regularized
 
 
 def problem(groups=2, rows=6, columns=3, seed=0):
@@ -77,6 +78,35 @@ def test_descent_stops_where_no_single_move_helps():
             other = ours.copy()
             other[:, row] = np.clip(other[:, row] + move, -3, 3)
             assert (error(gram, cross, other, scale) >= reached - 1e-9).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_descent_in_pairs_stops_where_no_pair_helps_and_never_makes_it_worse(seed):
+    """Brute force over all pairs of moves from where it stops; ends of the range included."""
+    gram, kernel, scale = problem(seed=seed)
+    scale = scale / 1.5
+    cross = gram @ kernel + 0.1
+    start = coordinate_descent(gram, cross, nearest(kernel, scale, -3, 3), scale, -3, 3)
+    ours = pair_descent(gram, cross, start, scale, -3, 3, sweeps=100)
+    assert np.abs(ours).max() <= 3
+    assert (ours == np.rint(ours)).all()
+    reached = error(gram, cross, ours, scale)
+    assert (reached <= error(gram, cross, start, scale) + 1e-12).all()
+    for first, second in itertools.combinations(range(6), 2):
+        for moves in itertools.product((-1, 1), repeat=2):
+            other = ours.copy()
+            other[:, [first, second]] += np.array(moves)[np.newaxis, :, np.newaxis]
+            allowed = np.abs(other).max(axis=1) <= 3
+            assert (error(gram, cross, other, scale) >= reached - 1e-6)[allowed].all()
+
+
+def test_two_inputs_that_are_alike_pass_a_step_to_each_other():
+    """Each move alone makes it worse: only the pair helps."""
+    gram = np.array([[[1.0, 0.99], [0.99, 1.0]]])
+    kernel, scale = np.array([[[0.6], [0.4]]]), np.ones((1, 1))
+    cross, start = gram @ kernel, np.array([[[0.0], [1.0]]])
+    np.testing.assert_array_equal(coordinate_descent(gram, cross, start, scale, -3, 3), start)
+    np.testing.assert_array_equal(pair_descent(gram, cross, start, scale, -3, 3), [[[1.0], [0.0]]])
 
 
 def test_inputs_that_are_always_zero_are_no_trouble():
