@@ -97,5 +97,5 @@ class PostTrainingConfig:
     """After calibration and rounding: `analytic`, from the float model's statistics; `empirical`, from calibration
     samples; null: none."""
     reestimate_statistics: bool = False
-    """After that: whether folded batch normalizations are re-estimated on calibration samples; scales of weights
-    change, their integers don't."""
+    """After that: whether batch normalizations are re-estimated on calibration samples; where they are folded,
+    scales of weights change, their integers don't."""

@@ -94,7 +94,7 @@ def contradictions(config: JobConfig) -> list[str]:
         )
     if post.reestimate_statistics and post.bias_correction is not None:
         sentences.append(
-            f"post_training.reestimate_statistics sets the mean of every folded layer anew: "
+            f"post_training.reestimate_statistics sets the mean of every normalized layer anew: "
             f"bias_correction={post.bias_correction.name} before it is lost there"
         )
     if post.reestimate_statistics and adaround.enabled:
@@ -114,7 +114,7 @@ def _shared_scales(config: JobConfig) -> list[str]:
     weight = config.quantizer.weight
     if config.post_training.reestimate_statistics and (not weight.per_channel or weight.scale is not ScaleKind.float):
         return [
-            "post_training.reestimate_statistics changes nothing where quantizer.weight.per_channel=false or "
+            "post_training.reestimate_statistics changes no folded layer where quantizer.weight.per_channel=false or "
             "scale=power_of_two: there is no float scale for each channel"
         ]
     return []

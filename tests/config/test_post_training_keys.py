@@ -89,7 +89,7 @@ def test_training_from_rounded_weights_has_no_folded_layers():
         (["post_training.equalization.enabled=true"], "gains little with quantizer.weight.per_channel=true"),
         (
             ["post_training.reestimate_statistics=true", "quantizer.weight.per_channel=false"],
-            "changes nothing where quantizer.weight.per_channel=false",
+            "changes no folded layer where quantizer.weight.per_channel=false",
         ),
     ],
 )

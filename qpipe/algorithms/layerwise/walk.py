@@ -92,15 +92,21 @@ class LayerData:
 
     def quantized_bias(self) -> np.ndarray | None:
         """Returns the layer's bias on the accumulator's grid, in real values; None where it has none."""
-        if self.layer.bias is None:
-            return None
         kernel, bias = self.layer.folded_weights()
+        if bias is None:
+            return None
         scale = keras.ops.reshape(self.layer.weight_scale(kernel, bias), (-1,)) * self.input_scale
         return keras.ops.convert_to_numpy(self.layer.bias_quantizer.integer(bias, scale) * scale)
 
 
 def walk(
-    model: keras.Model, float_model: keras.Model, samples: Any, store: SampleStore, batch_size: int = 64
+    model: keras.Model,
+    float_model: keras.Model,
+    samples: Any,
+    store: SampleStore,
+    batch_size: int = 64,
+    *,
+    normalizations: bool = False,
 ) -> Iterator[LayerData]:
     """Yields every quantized linear layer in the order in which the model runs.
 
@@ -112,6 +118,7 @@ def walk(
         samples: as the model takes them.
         store: keeps layer inputs.
         batch_size: samples per call of a layer.
+        normalizations: whether batch normalizations that were not folded are yielded, too.
 
     Raises:
         QuantizationError: the float model lacks a layer.
@@ -123,7 +130,7 @@ def walk(
         layer = node.operation
         if not isinstance(layer, QuantizedLinear) or layer.kernel_quantizer is None:
             continue
-        if isinstance(layer, QuantizedBatchNormalization):
+        if isinstance(layer, QuantizedBatchNormalization) and not normalizations:
             continue
         yield _data_of(node, run, reference, store)
 
@@ -146,10 +153,11 @@ def _data_of(node: Node, run: GraphRun, reference: GraphRun, store: SampleStore)
     layer, inputs = node.operation, run.input_of(node)
     counterpart = reference.node(layer.name)
     kernel, bias = _float_weights(counterpart)
-    if tuple(kernel.shape) != tuple(layer.kernel.shape):
+    shape = tuple(layer.folded_weights()[0].shape)
+    if tuple(kernel.shape) != shape:
         raise QuantizationError(
             f"layer {layer.name!r} has a kernel of shape {tuple(kernel.shape)} in the float model and of "
-            f"{tuple(layer.kernel.shape)} in the quantized one; give the float model that was quantized"
+            f"{shape} in the quantized one; give the float model that was quantized"
         )
     form = matrix_form(layer)
     float_inputs = reference.input_of(counterpart)
@@ -171,6 +179,8 @@ def _float_weights(node: Node):
     layer = node.operation
     if isinstance(layer, QuantizedLinear):
         return layer.folded_weights()
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return QuantizedBatchNormalization.from_batch_normalization(layer).folded_weights()
     if not hasattr(layer, "kernel"):
         raise QuantizationError(
             f"layer {node.name!r} is a {type(layer).__name__} in the float model, without a kernel; "

@@ -1,4 +1,4 @@
-"""Re-estimating the folded batch normalizations of a quantized model on samples, after its weights are rounded."""
+"""Re-estimating the batch normalizations of a quantized model on samples, after its weights are rounded."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from qpipe.algorithms.statistics.core import factor_and_mean
 from qpipe.errors import QuantizationError
 from qpipe.graph.plain import with_plain_layers
 from qpipe.graph.trace import trace
+from qpipe.layers.batch_normalization import QuantizedBatchNormalization
 from qpipe.layers.folded import BatchnormFolding
 
 
 def reestimate_statistics(
     model: keras.Model, float_model: keras.Model, samples: Any, *, memory_limit_mb: int = 1024
 ) -> tuple[keras.Model, list[LayerNote]]:
-    """Returns a copy in which the output of every folded layer has the float model's mean and deviation per channel.
+    """Returns a copy in which every normalized output has the float model's mean and deviation per channel.
 
     A folded batch normalization is a factor and an offset per channel: the factor goes into the scale of the
-    channel's weights, whose integers stay, the offset into the bias. Layers without a folded batch normalization,
-    and those whose scale is one for all channels or a power of two, are left as they are.
+    channel's weights, whose integers stay, the offset into the bias. One that stayed gets other moving statistics,
+    from which its a and b follow. Layers without a batch normalization, and folded ones whose scale is one for all
+    channels or a power of two, are left as they are.
 
     Args:
         model: quantized, calibrated, possibly rounded; it stays untouched, folded layers become plain ones.
@@ -41,7 +43,10 @@ def reestimate_statistics(
     normalized = {node.name for node in trace(reference).nodes if isinstance(node.operation, BatchnormFolding)}
     notes = []
     with SampleStore(memory_limit_mb * MEGABYTE) as store:
-        for data in walk(changed, reference, samples, store):
+        for data in walk(changed, reference, samples, store, normalizations=True):
+            if isinstance(data.layer, QuantizedBatchNormalization):
+                notes.append(_reestimate_normalization(data))
+                continue
             reason = _why_not(data, normalized)
             notes.append(LayerNote(data.layer.name, None, reason) if reason else _reestimate(data))
     return changed, notes
@@ -66,11 +71,7 @@ def _reestimate(data: LayerData) -> LayerNote:
     integers = layer.integer_weights()
     scale = ops.convert_to_numpy(integers.scale)
     kernel = ops.convert_to_numpy(integers.kernel)
-    moments = _Moments()
-    bias = data.quantized_bias()
-    for inputs, target in data.batches():
-        moments.add(ops.convert_to_numpy(data.output_of(inputs, kernel * scale, bias)), target)
-    factor, offset = factor_and_mean(*moments.result())
+    factor, offset = _factor_and_offset(data)
     before = [ops.convert_to_numpy(variable) for variable in (layer.kernel_quantizer.scale, layer.kernel, layer.bias)]
     per_weight = data.form.to_kernel(np.repeat(data.form.per_channel(factor)[:, np.newaxis, :], data.form.rows, axis=1))
     index = tuple(slice(0, 1) if size == 1 else slice(None) for size in scale.shape)
@@ -85,6 +86,39 @@ def _reestimate(data: LayerData) -> LayerNote:
             variable.assign(value)
         return LayerNote(layer.name, None, f"the bias would not fit ({error})")
     return LayerNote(layer.name, float(np.sqrt(np.mean(np.square(factor - 1.0)))))
+
+
+def _reestimate_normalization(data: LayerData) -> LayerNote:
+    """Moves the statistics so that a becomes factor * a, and b factor * b + offset."""
+    layer = data.layer
+    factor, offset = _factor_and_offset(data)
+    before = [np.asarray(variable) for variable in (layer.moving_mean, layer.moving_variance)]
+    bias = factor * ops.convert_to_numpy(layer.folded_weights()[1]) + offset
+    variance = np.maximum((before[1] + layer.epsilon) / factor**2 - layer.epsilon, 0.0)
+    layer.moving_variance.assign(variance)
+    factors = ops.convert_to_numpy(layer.folded_weights()[0]).astype("float64")
+    beta = 0.0 if layer.beta is None else ops.convert_to_numpy(layer.beta)
+    mean = np.divide(beta - bias, factors, out=before[0].astype("float64"), where=factors != 0.0)
+    layer.moving_mean.assign(mean)
+    if layer.kernel_quantizer.fixed:
+        layer.fix_scales()
+    try:
+        layer.require_bias_fits()
+    except QuantizationError as error:
+        layer.moving_mean.assign(before[0])
+        layer.moving_variance.assign(before[1])
+        return LayerNote(layer.name, None, f"b would not fit ({error})")
+    return LayerNote(layer.name, float(np.sqrt(np.mean(np.square(factor - 1.0)))))
+
+
+def _factor_and_offset(data: LayerData) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what brings each channel of the quantized output before the activation to the float moments."""
+    integers = data.layer.integer_weights()
+    kernel, bias = integers.kernel * integers.scale, data.quantized_bias()
+    moments = _Moments()
+    for inputs, target in data.batches():
+        moments.add(ops.convert_to_numpy(data.output_of(inputs, kernel, bias)), target)
+    return factor_and_mean(*moments.result())
 
 
 class _Moments:
