@@ -18,7 +18,7 @@ from qpipe.algorithms.adaround.problem import RoundingProblem
 from qpipe.algorithms.adaround.sgd import round_on_batches
 from qpipe.config.schema import Solver
 
-PAIRED_PRODUCTS = 1e8
+PAIRED_PRODUCTS = 5e7
 """Size of a layer, groups * rows² * columns, up to which weights are moved in pairs as well: some seconds."""
 
 
