@@ -12,7 +12,7 @@ import keras
 from qpipe.algorithms.adaround.apply import adaround_with_report
 from qpipe.algorithms.adaround.optimize import ITERATIONS_PER_CALL
 from qpipe.algorithms.adaround.report import LayerRounding, RoundingReport
-from qpipe.algorithms.adaround.resume import RoundedLayers
+from qpipe.algorithms.adaround.resume import FORMAT, RoundedLayers
 from qpipe.algorithms.bias_correction.apply import correct_biases_analytically, correct_biases_empirically
 from qpipe.algorithms.equalization.apply import equalize
 from qpipe.algorithms.layer_note import LayerNote
@@ -151,6 +151,7 @@ class PostTraining:
         config = self.config
         key = fingerprint(
             "adaround",
+            FORMAT,
             float_key,
             config.folding.layers,
             config.folding.exclude,

@@ -35,8 +35,8 @@ class AdaRoundConfig:
     enabled: bool = False
     """Whether a job rounds; `qpipe.adaround` does in any case."""
     solver: Solver = Solver.gptq
-    """`gptq`: error feedback and coordinate descent; `gram`: AdaRound on the layer's matrices; `sgd`: AdaRound on
-    batches of layer inputs."""
+    """`gptq`: error feedback, then moves of single weights and of pairs; `gram`: AdaRound on the layer's matrices, then
+    such moves; `sgd`: AdaRound on batches of layer inputs."""
     layers: list[str] = field(default_factory=lambda: ["*"])
     """Layers that are rounded, by exact name, glob, or `re:` pattern; the others keep the nearest rounding."""
     iterations: int = 10_000

@@ -16,6 +16,9 @@ from qpipe.storage import whole_file
 
 logger = logging.getLogger("qpipe")
 
+FORMAT = 2
+"""Raised when rounding finds other weights for the same problem: layers of an older version are not mixed in."""
+
 
 class RoundedLayers:
     """One file per rounded layer in a folder that belongs to one rounding: its model, samples and settings.

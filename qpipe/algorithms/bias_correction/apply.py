@@ -47,7 +47,7 @@ def correct_biases_empirically(
                 continue
             kernel = _kernel_on_grid(data.layer)
             bias, total, positions = data.quantized_bias(), 0.0, 0
-            for inputs, target in data.batches():
+            for inputs, target in data.batches(with_branches=True):
                 error = target - ops.convert_to_numpy(data.output_of(inputs, kernel, bias))
                 total = total + error.reshape(-1, error.shape[-1]).sum(axis=0, dtype=np.float64)
                 positions += error.size // error.shape[-1]

@@ -24,6 +24,9 @@ from qpipe.sample_batches import arrays_of
 SHARE_OF_LIMIT = 8
 """A chunk of samples takes at most this part of the memory limit while it is computed with."""
 
+COPIES_OF_BRANCH = 3
+"""Tensors that a chunk of a branch takes: both models' values, and their difference."""
+
 
 @dataclass
 class LayerData:
@@ -72,7 +75,7 @@ class LayerData:
         indices = np.arange(self.samples) if indices is None else indices
         for start in range(0, len(indices), self.chunk):
             chosen = indices[start : start + self.chunk]
-            reference = np.asarray(self.float_inputs.values[chosen])
+            reference = np.asarray(self.float_inputs.values[chosen], "float32")
             inputs = np.asarray(self.inputs.values[chosen]) * self.input_scale if asymmetric else reference
             target = self.target_of(reference)
             if with_branches and self.branches:
@@ -80,7 +83,7 @@ class LayerData:
             yield inputs, target
 
     def target_of(self, reference: np.ndarray) -> np.ndarray:
-        """Returns the float model's output before the activation for inputs of its layer."""
+        """Returns the float model's output before the activation for float32 inputs of its layer."""
         output = self.layer.linear_op(keras.ops.convert_to_tensor(reference), self.float_kernel)
         output = output if self.float_bias is None else output + self.float_bias
         return keras.ops.convert_to_numpy(output)
@@ -162,11 +165,11 @@ def _data_of(node: Node, run: GraphRun, reference: GraphRun, store: SampleStore)
     form = matrix_form(layer)
     float_inputs = reference.input_of(counterpart)
     outputs = int(np.prod([size or 1 for size in node.outputs[0].shape[1:]]))
-    per_sample = 4 * (outputs + int(np.prod(inputs.values.shape[1:])))
+    branches = added_branches(run, node, reference, counterpart)
+    per_sample = 4 * ((1 + COPIES_OF_BRANCH * len(branches)) * outputs + int(np.prod(inputs.values.shape[1:])))
     if form is not None:
         per_sample += form.patch_bytes(max(1, outputs // (form.groups * form.columns)))
     chunk = max(1, min(batch_limit(store, per_sample), len(inputs.values)))
-    branches = added_branches(run, node, reference, counterpart)
     return LayerData(layer, form, inputs, float_inputs, kernel, bias, branches, chunk)
 
 

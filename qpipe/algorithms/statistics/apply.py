@@ -11,7 +11,7 @@ from keras import ops
 from qpipe.algorithms.layer_note import LayerNote
 from qpipe.algorithms.layerwise.sample_store import MEGABYTE, SampleStore
 from qpipe.algorithms.layerwise.walk import LayerData, folded_alike, walk
-from qpipe.algorithms.statistics.core import factor_and_mean
+from qpipe.algorithms.statistics.core import distance, factor_and_mean
 from qpipe.errors import QuantizationError
 from qpipe.graph.plain import with_plain_layers
 from qpipe.graph.trace import trace
@@ -71,7 +71,7 @@ def _reestimate(data: LayerData) -> LayerNote:
     integers = layer.integer_weights()
     scale = ops.convert_to_numpy(integers.scale)
     kernel = ops.convert_to_numpy(integers.kernel)
-    factor, offset = _factor_and_offset(data)
+    factor, offset = factor_and_mean(*_moments(data))
     before = [ops.convert_to_numpy(variable) for variable in (layer.kernel_quantizer.scale, layer.kernel, layer.bias)]
     per_weight = data.form.to_kernel(np.repeat(data.form.per_channel(factor)[:, np.newaxis, :], data.form.rows, axis=1))
     index = tuple(slice(0, 1) if size == 1 else slice(None) for size in scale.shape)
@@ -89,36 +89,42 @@ def _reestimate(data: LayerData) -> LayerNote:
 
 
 def _reestimate_normalization(data: LayerData) -> LayerNote:
-    """Moves the statistics so that a becomes factor * a, and b factor * b + offset."""
+    """Moves the statistics: first the variance, then, because a is rounded anew, the mean by what is still missing."""
     layer = data.layer
-    factor, offset = _factor_and_offset(data)
-    before = [np.asarray(variable) for variable in (layer.moving_mean, layer.moving_variance)]
-    bias = factor * ops.convert_to_numpy(layer.folded_weights()[1]) + offset
-    variance = np.maximum((before[1] + layer.epsilon) / factor**2 - layer.epsilon, 0.0)
-    layer.moving_variance.assign(variance)
-    factors = ops.convert_to_numpy(layer.folded_weights()[0]).astype("float64")
-    beta = 0.0 if layer.beta is None else ops.convert_to_numpy(layer.beta)
-    mean = np.divide(beta - bias, factors, out=before[0].astype("float64"), where=factors != 0.0)
-    layer.moving_mean.assign(mean)
+    variables = (layer.moving_mean, layer.moving_variance, layer.kernel_quantizer.scale)
+    before = [ops.convert_to_numpy(variable) for variable in variables]
+    old = _moments(data)
+    factor, _ = factor_and_mean(*old)
+    layer.moving_variance.assign(np.maximum((before[1] + layer.epsilon) / factor**2 - layer.epsilon, 0.0))
     if layer.kernel_quantizer.fixed:
         layer.fix_scales()
+    mean, _, wanted_mean, _ = _moments(data)
+    slope = ops.convert_to_numpy(layer.folded_weights()[0]).astype("float64")
+    layer.moving_mean.assign(
+        before[0] - np.divide(wanted_mean - mean, slope, out=np.zeros_like(mean), where=slope != 0.0)
+    )
+    reason = None
     try:
         layer.require_bias_fits()
     except QuantizationError as error:
-        layer.moving_mean.assign(before[0])
-        layer.moving_variance.assign(before[1])
-        return LayerNote(layer.name, None, f"b would not fit ({error})")
+        reason = f"b would not fit ({error})"
+    if reason is None and distance(*_moments(data)) >= distance(*old):
+        reason = "its moments don't get closer to the float ones"
+    if reason is not None:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        return LayerNote(layer.name, None, reason)
     return LayerNote(layer.name, float(np.sqrt(np.mean(np.square(factor - 1.0)))))
 
 
-def _factor_and_offset(data: LayerData) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what brings each channel of the quantized output before the activation to the float moments."""
+def _moments(data: LayerData) -> tuple[np.ndarray, ...]:
+    """Returns mean and variance of each channel of the quantized output before the activation, and the float ones."""
     integers = data.layer.integer_weights()
     kernel, bias = integers.kernel * integers.scale, data.quantized_bias()
     moments = _Moments()
     for inputs, target in data.batches():
         moments.add(ops.convert_to_numpy(data.output_of(inputs, kernel, bias)), target)
-    return factor_and_mean(*moments.result())
+    return moments.result()
 
 
 class _Moments:
@@ -135,7 +141,7 @@ class _Moments:
             self._sums[2 * position + 1] = self._sums[2 * position + 1] + np.square(flat).sum(axis=0)
         self._count += output.size // output.shape[-1]
 
-    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def result(self) -> tuple[np.ndarray, ...]:
         """Returns mean and variance of the output, and of the target."""
         means = [np.asarray(total) / self._count for total in self._sums]
         return means[0], means[1] - means[0] ** 2, means[2], means[3] - means[2] ** 2

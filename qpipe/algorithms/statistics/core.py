@@ -27,3 +27,16 @@ def factor_and_mean(
     sensible = (ratio <= LARGEST_FACTOR) & (ratio >= 1.0 / LARGEST_FACTOR)
     factor = np.where(sensible, ratio, 1.0)
     return factor, wanted_mean - factor * mean
+
+
+def distance(mean: np.ndarray, variance: np.ndarray, wanted_mean: np.ndarray, wanted_variance: np.ndarray) -> float:
+    """Returns the sum over channels of the squared differences of means and of deviations.
+
+    Args:
+        mean: of the quantized layer's output.
+        variance: of it.
+        wanted_mean: of the float output.
+        wanted_variance: of the float output.
+    """
+    deviation, wanted = (np.sqrt(np.maximum(part, 0.0)) for part in (variance, wanted_variance))
+    return float(np.sum((mean - wanted_mean) ** 2 + (deviation - wanted) ** 2))

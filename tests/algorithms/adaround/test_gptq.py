@@ -80,7 +80,7 @@ def test_descent_stops_where_no_single_move_helps():
             assert (error(gram, cross, other, scale) >= reached - 1e-9).all()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 8, 10])
 def test_descent_in_pairs_stops_where_no_pair_helps_and_never_makes_it_worse(seed):
     """Brute force over all pairs of moves from where it stops; ends of the range included."""
     gram, kernel, scale = problem(seed=seed)
@@ -88,6 +88,7 @@ def test_descent_in_pairs_stops_where_no_pair_helps_and_never_makes_it_worse(see
     cross = gram @ kernel + 0.1
     start = coordinate_descent(gram, cross, nearest(kernel, scale, -3, 3), scale, -3, 3)
     ours = pair_descent(gram, cross, start, scale, -3, 3, sweeps=100)
+    assert (ours != start).any()
     assert np.abs(ours).max() <= 3
     assert (ours == np.rint(ours)).all()
     reached = error(gram, cross, ours, scale)

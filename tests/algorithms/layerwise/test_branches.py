@@ -102,3 +102,27 @@ def test_a_symmetric_reconstruction_makes_up_for_nothing():
     model = residual()
     _, report = adaround_with_report(quantized(model), model, samples(), AdaRoundConfig(asymmetric=False))
     assert report.of("body").makes_up_for == []
+
+
+def test_several_branches_and_16_bits():
+    """Float tensors of a mixed precision model are float16; targets are float32."""
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        inputs = keras.Input((6, 6, 3))
+        x = layers.Conv2D(8, 3, padding="same", activation="relu", name="stem")(inputs)
+        body = layers.Conv2D(8, 3, padding="same", name="body")(x)
+        total = layers.Add(name="sum")(
+            [layers.Conv2D(8, 1, name="first")(x), layers.Conv2D(8, 1, name="second")(x), body]
+        )
+        classes = layers.Dense(4, name="classes", dtype="float32")(layers.Flatten()(total))
+        model = keras.Model(inputs, classes)
+        ours = quantized(model)
+        rounded, report = adaround_with_report(ours, model, samples(), AdaRoundConfig())
+        last = report.layers[-2]
+        assert len(last.makes_up_for) == 2
+        assert {last.name, *last.makes_up_for} == {"body", "first", "second"}
+        unseen = samples(64, seed=7)
+        assert output_error(rounded, model, unseen) < output_error(ours, model, unseen)
+    finally:
+        keras.config.set_dtype_policy("float32")
