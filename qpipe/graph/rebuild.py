@@ -35,7 +35,12 @@ class Rebuild:
         self._tensors[id(edge)] = tensor
 
     def use(self, operation: keras.layers.Layer, layer: keras.layers.Layer) -> None:
-        """Makes `copy` call `layer`, with the weights that it has, in the place of a copy of `operation`."""
+        """Makes `copy` call `layer`, with the weights that it has, in the place of a copy of `operation`.
+
+        May be called for every node of a shared layer: what was called before stays.
+        """
+        if self._copies.get(id(operation)) is layer:
+            return
         layer._inbound_nodes, layer._outbound_nodes = [], []
         self._copies[id(operation)] = layer
         self._weighted.add(id(layer))

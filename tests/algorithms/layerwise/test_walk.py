@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from algorithms.small_networks import folded_network, quantized, samples
+from algorithms.small_networks import folded_network, output_error, quantized, samples
 
 import qpipe
 from qpipe.algorithms.layerwise.sample_store import SampleStore
@@ -92,3 +92,19 @@ def test_plain_layers_compute_the_same_integers_and_survive_saving(tmp_path):
     plain.save(tmp_path / "plain.keras")
     loaded = keras.saving.load_model(tmp_path / "plain.keras")
     np.testing.assert_array_equal(loaded.predict(samples(16, seed=3), verbose=0), expected)
+
+
+def test_a_float_layer_that_is_shared_stays_shared():
+    """Layers that are called several times stay in float; the plain copy of the model and rounding live with them."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="stem")(inputs)
+    shared = keras.layers.Conv2D(8, 3, padding="same", name="shared")
+    x = keras.layers.Add()([x, shared(x)])
+    x = keras.layers.Add()([x, shared(keras.layers.ReLU()(x))])
+    model = keras.Model(inputs, keras.layers.Dense(4, name="classes")(keras.layers.Flatten()(x)))
+    ours, unseen = quantized(model), samples(64, seed=7)
+    plain = with_plain_layers(ours)
+    np.testing.assert_array_equal(plain.predict(unseen, verbose=0), ours.predict(unseen, verbose=0))
+    assert sum(layer.name == "shared" for layer in plain.layers) == 1
+    assert output_error(qpipe.adaround(ours, model, samples()), model, unseen) < output_error(ours, model, unseen)
