@@ -24,12 +24,10 @@ from qpipe.tracking.reachable import check_reachable
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-LONGEST_WAIT_SECONDS = 15.0
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
-_SHORTEST_WAIT_SECONDS = 3.0
+_LONGEST_CONNECTING_SECONDS = 3.0
 _LONGEST_REASON = 300
-LONGEST_CONNECTING_SECONDS = 3.0
 _CONNECTION_CAUSE = re.compile(r"\(Caused by \w+\(['\"](?:\w+\([^)]*\): )?(.*)['\"]\)\)")
 
 
@@ -45,7 +43,8 @@ class Store:
 def open_store(config: TrackingConfig, *, runs_dir: Path) -> Store:
     """Opens the store that the configuration names.
 
-    Concurrent first use of a fresh SQLite file fails inside MLflow; a lock file beside it prevents that.
+    Concurrent first use of a fresh SQLite file fails inside MLflow; a lock file beside it prevents that. What the
+    import of MLflow takes (seconds, and more where many jobs start at once) is not counted as a server's time.
 
     Args:
         config: URI, experiment and timeout.
@@ -54,12 +53,12 @@ def open_store(config: TrackingConfig, *, runs_dir: Path) -> Store:
     Raises:
         TrackingError: the store does not answer in time, refuses, or can't be written.
     """
-    patience = min(config.timeout, LONGEST_WAIT_SECONDS)
-    deadline = time.monotonic() + patience
     location = resolve_location(config.uri, runs_dir=runs_dir)
     if location.database is not None:
         prepare_database(location.database)
-    check_reachable(location, min(patience, LONGEST_CONNECTING_SECONDS))
+    begin = time.monotonic()
+    check_reachable(location, min(config.timeout, _LONGEST_CONNECTING_SECONDS))
+    remaining = config.timeout - (time.monotonic() - begin)
     _keep_mlflow_quiet()
     from mlflow import MlflowClient
 
@@ -73,14 +72,13 @@ def open_store(config: TrackingConfig, *, runs_dir: Path) -> Store:
         if location.database is not None:
             with _database_lock(location.database):
                 return first_question()
-        remaining = max(min(patience, _SHORTEST_WAIT_SECONDS), deadline - time.monotonic())
         with impatient_requests(remaining) if location.is_server else nullcontext():
             try:
                 return answer_within(remaining, first_question)
             except TimeoutError:
                 raise TrackingError(
-                    f"The tracking server {location.shown} (tracking.uri) did not answer within {patience:g} s "
-                    f"(tracking.timeout, at most {LONGEST_WAIT_SECONDS:g})."
+                    f"The tracking server {location.shown} (tracking.uri) did not answer within "
+                    f"{config.timeout:g} s (tracking.timeout)."
                 ) from None
 
 

@@ -17,7 +17,7 @@ from qpipe.tracking import start_run
 uri = sys.argv[2] or None
 parameters = {f"quantizer.key{number}": str(number) for number in range(130)}
 names = {"name": sys.argv[3], "parameters": parameters, "tags": {}}
-with start_run(TrackingConfig(uri=uri), runs_dir=Path(sys.argv[1]), **names) as run:
+with start_run(TrackingConfig(uri=uri, timeout=60), runs_dir=Path(sys.argv[1]), **names) as run:
     for step in range(1, 11):
         run.log_metrics({f"train/qat/metric{number}": step / 10 for number in range(6)}, step=step)
         run.flush()
