@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
-
 from qpipe.content import sha256
 from qpipe.errors import ModelError
+from qpipe.lock import locked
 from qpipe.storage import flush_to_disk
 
 if TYPE_CHECKING:
@@ -125,22 +124,14 @@ class FloatModelCache:
             ModelError: the lock file can't be written.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.folder / f"{key}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                logger.info("Another job trains the same float model: waiting for it (%s).", lock.lock_file)
-                lock.acquire()
+            lock = locked(self.folder / f"{key}.lock", "Another job trains the same float model")
         except OSError as error:
             raise ModelError(
                 f"The cache of float models in {self.folder} can't be written ({error.strerror or error}): "
                 "get permission, or set runs_dir to another folder."
             ) from error
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
 
     def _remove(self, entry: Path) -> None:
         try:

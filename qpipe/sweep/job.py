@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from qpipe.config.composition import to_job_config
 from qpipe.config.registry import register_schema
 from qpipe.config.schema import JobConfig, TrackingConfig
 from qpipe.config.validation import validate
-from qpipe.errors import QpipeError
+from qpipe.errors import QpipeError, StorageError
 from qpipe.launch import command_line, execute
+from qpipe.lock import locked
 from qpipe.sweep import current
 from qpipe.sweep.attempts import FINISHED, Attempt, attempts_of
 from qpipe.sweep.identity import job_identity
@@ -32,7 +32,6 @@ from qpipe.tracking.run import start_run
 USER_PROVIDER = "command-line"
 """Hydra's name for what `--config-dir` adds."""
 NO_VALUE = float("nan")
-WAITING_SECONDS = 1.0
 logger = logging.getLogger("qpipe")
 
 
@@ -97,11 +96,14 @@ class _Job:
     def run(self) -> Any:
         config = self.config = to_job_config(self.tree)
         self.identity = job_identity(config)
-        finished = None if self.parent.is_search else self._finished_before()
-        if finished is not None:
-            logger.info("job %d (%s) has finished before: run %s", self.number, self.name, finished.run_id)
-            return objective_values(finished.metrics, config.sweep)
-        return _run(config, self._membership(config.name))
+        if self.parent.is_search:
+            return _run(config, self._membership(config.name))
+        with self._alone():
+            finished = self._finished_before()
+            if finished is not None:
+                logger.info("job %d (%s) has finished before: run %s", self.number, self.name, finished.run_id)
+                return objective_values(finished.metrics, config.sweep)
+            return _run(config, self._membership(config.name))
 
     def keep_failure(self, error: Exception) -> None:
         """Makes a run of a failure that came before the job's run began."""
@@ -127,20 +129,20 @@ class _Job:
         is_one = self.config is None or isinstance(self.config.sweep.metric, str)
         return NO_VALUE if is_one else (NO_VALUE,) * count
 
+    def _alone(self) -> AbstractContextManager[object]:
+        """Waits while another process does the same job of the same sweep: one that outlived a launcher's death."""
+        path = Path(self.tree.runs_dir) / "cache" / "sweeps" / f"{self.parent.run.id}-{self.identity}.lock"
+        try:
+            return locked(path, f"job {self.number} ({self.name}) is running in another process")
+        except OSError as error:
+            reason = error.strerror or error
+            raise StorageError(
+                f"{path} can't be written ({reason}): get permission, or set runs_dir to another folder"
+            ) from error
+
     def _finished_before(self) -> Attempt | None:
-        """Returns the attempt that finished; one that another process still works at is waited for."""
-        has_said = False
-        while True:
-            attempts = attempts_of(self.parent.store, self.parent.run.id, f"tags.`{IDENTITY}` = '{self.identity}'")
-            for attempt in attempts:
-                if attempt.status == FINISHED:
-                    return attempt
-            if not any(attempt.is_alive for attempt in attempts):
-                return None
-            if not has_said:
-                logger.info("job %d (%s) is running in another process: waiting for it", self.number, self.name)
-                has_said = True
-            time.sleep(WAITING_SECONDS)
+        attempts = attempts_of(self.parent.store, self.parent.run.id, f"tags.`{IDENTITY}` = '{self.identity}'")
+        return next((attempt for attempt in attempts if attempt.status == FINISHED), None)
 
     def _membership(self, name: str) -> Membership:
         parameters = {} if self.config is None else flat_parameters(self.config)

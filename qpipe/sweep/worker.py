@@ -17,7 +17,8 @@ class _Watch:
     """Looks whether this process' parent is still the one that it had, and ends the process when it is not.
 
     A worker of joblib whose parent was killed waits for its next job for ever, with TensorFlow in memory. A job that
-    is running when the parent goes is finished first: its result is found by the next start of the sweep.
+    is running when the parent goes is finished first: its result is found by the next start of the sweep. No other is
+    begun.
     """
 
     def __init__(self):
@@ -28,6 +29,8 @@ class _Watch:
     @contextmanager
     def job(self) -> Iterator[None]:
         with self._idle:
+            if os.getppid() != self._parent:
+                os._exit(1)
             yield
 
     def _look(self) -> None:

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from small_sweep import ENVIRONMENT, SmallSweep
 
+from qpipe.lock import locked
+from qpipe.sweep.membership import IDENTITY
+
 BITS = (8, 7, 6, 5, 4, 3)
 SWEPT = f"quantizer.weight.bitwidth={','.join(map(str, BITS))}"
 LAUNCHERS = {"basic": (), "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")}
@@ -59,3 +62,25 @@ def test_killed_at_random_moments(undisturbed, small_sweep):
     done = small_sweep.run(SWEPT, *LAUNCHERS[launcher])
     assert done.returncode == 0, done.stderr
     assert finished_metrics(small_sweep) == metrics
+
+
+@pytest.mark.slow
+def test_a_job_that_another_process_works_at_is_waited_for(small_sweep):
+    """As after a launcher's death: between its looking for results and its run in MLflow a job imports for seconds."""
+    swept = "quantizer.weight.bitwidth=8"
+    done = small_sweep.run(swept)
+    assert done.returncode == 0, done.stderr
+    (parent,), (child,) = small_sweep.all_runs()
+    small_sweep.client.delete_run(child.info.run_id)
+    name = f"{parent.info.run_id}-{child.data.tags[IDENTITY]}.lock"
+    with locked(small_sweep.runs / "cache" / "sweeps" / name, "nobody"):
+        again = subprocess.Popen(
+            small_sweep.command(swept), stderr=subprocess.PIPE, text=True, cwd=small_sweep.folder, env=ENVIRONMENT
+        )
+        assert again.stderr is not None
+        assert next((line for line in again.stderr if "is running in another process: waiting for it" in line), None)
+        small_sweep.client.restore_run(child.info.run_id)
+    said = again.communicate(timeout=300)[1]
+    assert again.returncode == 0
+    assert f"has finished before: run {child.info.run_id}" in said
+    assert len(small_sweep.all_runs()[1]) == 1
