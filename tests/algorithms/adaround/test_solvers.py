@@ -1,5 +1,6 @@
 """The two AdaRound loops against each other, NumPy and brute force."""
 
+import gc
 import itertools
 
 import keras
@@ -10,7 +11,7 @@ import tensorflow as tf
 from qpipe.algorithms.adaround.core import SoftRounding, nearest, rounding_down
 from qpipe.algorithms.adaround.gram import round_on_matrices
 from qpipe.algorithms.adaround.optimize import default_optimizer
-from qpipe.algorithms.adaround.sgd import _random_order, round_on_batches, squared_error
+from qpipe.algorithms.adaround.sgd import ALIGNMENT, _on_large_pages, _random_order, round_on_batches, squared_error
 
 SCALE = np.full((1, 4), 0.4)
 
@@ -156,6 +157,23 @@ def test_windows_draw_every_sample_as_often_as_any_other(count, batch_size):
     assert len(windows) == count
     assert set(np.bincount(windows.ravel(), minlength=count)) == {batch_size}
     assert not np.array_equal(order, _random_order(count, batch_size, seed=2))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("spilled", [False, True])
+def test_ordered_samples_are_where_a_tensor_may_begin_and_stay_there(dtype, spilled, tmp_path):
+    samples = np.arange(5 * 3 * 7, dtype=dtype).reshape(5, 3, 7)
+    if spilled:
+        np.save(tmp_path / "samples.npy", samples)
+        samples = np.load(tmp_path / "samples.npy", mmap_mode="r")
+    order = np.array([4, 0, 3, 3, 1, 2])
+    expected = samples[order]
+    tensor = _on_large_pages(samples, order)
+    del samples
+    gc.collect()
+    assert np.asarray(memoryview(tensor)).ctypes.data % ALIGNMENT == 0
+    assert tensor.dtype == dtype
+    np.testing.assert_array_equal(tensor[1:4], expected[1:4])
 
 
 def test_the_written_gradient_of_the_squared_error_is_the_derived_one():
