@@ -127,6 +127,6 @@ def _compiled(soft: SoftRounding, gradient: Gradient, v: keras.Variable, optimiz
             return index + 1
 
         last = tf.while_loop(lambda index: index < first + count, body, (first,))[0] - 1
-        return gradient(soft.h(v.value), last, data)[0]  # once: what does not use it does not compute it
+        return gradient(soft.h(v.value), last, data)[0]  # the loop computes no loss: nothing there uses it
 
     return run

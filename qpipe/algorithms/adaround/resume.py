@@ -16,7 +16,7 @@ from qpipe.storage import whole_file
 
 logger = logging.getLogger("qpipe")
 
-FORMAT = 3
+FORMAT = 2
 """Raised when rounding finds other weights for the same problem: layers of an older version are not mixed in."""
 
 
